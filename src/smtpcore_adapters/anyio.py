@@ -13,7 +13,7 @@ from .client import _pool
 from .server._acceptor import OnReady, OnStop
 from .server._app import App
 from .server._config import Options
-from .streams._framework import Framework
+from .streams._framework import Accept, Framework
 
 __all__ = ["Pool", "connect", "open_stream", "run", "send", "serve", "serving", "start"]
 
@@ -29,6 +29,16 @@ def _with_scope(address: tuple[Any, ...]) -> tuple[Any, ...]:
     # anyio writes the interface of a link-local address into its host, in a form to which no socket can connect.
     host, percent, interface = str(address[0]).partition("%")
     return (host, address[1], 0, int(interface)) if percent else address
+
+
+def _own_accept(framework: Framework) -> Accept | None:
+    """Return the function that accepts connections on asyncio; None on trio."""
+    if anyio.get_cancelled_exc_class().__module__.partition(".")[0] != "asyncio":
+        return None
+
+    from .server._asyncio import accept_streams  # imported here, because programs on trio do not need asyncio
+
+    return partial(accept_streams, framework)
 
 
 _anyio = Adapter(
@@ -51,6 +61,7 @@ _anyio = Adapter(
         run_in_thread=anyio.to_thread.run_sync,
         check_cancelled_in_thread=anyio.from_thread.check_cancelled,
         run_from_thread=anyio.from_thread.run,
+        own_accept=_own_accept,
     )
 )
 

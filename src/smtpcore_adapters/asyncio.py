@@ -1,8 +1,7 @@
 """Servers and clients on asyncio, with any event loop for asyncio, such as uvloop."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, Unpack
@@ -21,7 +20,7 @@ from .server._asyncio import Accepting, calling_on_signals, finish
 from .server._background import BackgroundThread, RunningServer
 from .server._config import Options
 from .server._listeners import Listener, addresses_of, listening
-from .streams._asyncio import READ_SIZE, ProtocolStream
+from .streams._asyncio import AsyncioStream
 from .streams._asyncio import open_stream as _open_stream
 from .streams._stream import HowToConnect, Stream
 
@@ -39,25 +38,18 @@ async def serving(app: App[Any], port: int = 0, **options: Unpack[Options]) -> A
     host = asyncio.current_task()
     assert host, "a coroutine runs in a task"
     tasks: set[asyncio.Task[None]] = set()
-    # On POSIX a loop reads into the buffer only when data is ready, so all connections can share one buffer. On Windows
-    # each connection needs a buffer of its own, because a read that waits for data already uses its buffer.
-    buffer = memoryview(bytearray(READ_SIZE)) if os.name == "posix" else None
     discard = tasks.discard
 
-    def start(coroutine: Coroutine[Any, Any, None]) -> None:
-        task = loop.create_task(coroutine, name=_TASK_NAME)
+    def start_session(listener: Listener, stream: AsyncioStream) -> None:
+        task = loop.create_task(acceptor.session_for(stream, listener), name=_TASK_NAME)
         tasks.add(task)
         task.add_done_callback(discard)
-
-    def start_session(listener: Listener, stream: ProtocolStream) -> None:
-        start(acceptor.session_for(stream, listener))
 
     try:
         async with AsyncExitStack() as accepting:
             sockets = accepting.enter_context(listening(acceptor.listeners))
             for each, listener in sockets:
-                make = partial(ProtocolStream, loop, buffer, partial(start_session, listener))
-                accepting.push_async_callback(Accepting(loop, make, each, start).close)
+                accepting.push_async_callback(Accepting(each, AsyncioStream, partial(start_session, listener)).close)
 
             acceptor.on_exit = host.cancel
             try:

@@ -2,13 +2,17 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import partial
 
+from ..streams._asyncio import AsyncioStream
+from ..streams._framework import Framework
+from ..streams._scoped import ScopedStream
+from ..streams._stream import Address
 from ..streams._wakeup import LONGEST_WAIT
 from ._acceptor import pause_after_accept_error
-from ._listeners import accept_from
+from ._listeners import accept_from, prepare_accepted
 from ._signals import STOP_SIGNALS, handling_signals
 
 _ACCEPT_AT_ONCE = 64  # maximum connections to accept before the event loop runs other callbacks
@@ -22,21 +26,20 @@ class Accepting:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
-        make: Callable[[], asyncio.BaseProtocol],
         source: socket.socket,
-        start: Callable[[Coroutine[Any, Any, None]], None],
+        new_stream: Callable[[asyncio.AbstractEventLoop, socket.socket, Address | None], AsyncioStream],
+        start: Callable[[AsyncioStream], object],
     ) -> None:
-        self._loop = loop
-        self._make = make
+        self._loop = asyncio.get_running_loop()
         self._source = source
+        self._new_stream = new_stream
         self._start = start
         self._pause: asyncio.TimerHandle | None = None
         self._waiting: asyncio.Task[None] | None = None
         try:
             self._resume()
         except NotImplementedError:  # the default loop of Windows has no `add_reader`
-            self._waiting = loop.create_task(self._accept(), name="SMTP listener")
+            self._waiting = self._loop.create_task(self._accept(), name="SMTP listener")
 
     def _resume(self) -> None:
         self._loop.add_reader(self._source, self._on_readable)
@@ -44,7 +47,7 @@ class Accepting:
     def _on_readable(self) -> None:
         for _ in range(_ACCEPT_AT_ONCE):
             try:
-                connection, _ = accept_from(self._source)
+                self._begin(*accept_from(self._source))
             except BlockingIOError:
                 return
             except OSError as exc:
@@ -52,24 +55,22 @@ class Accepting:
                     self._loop.remove_reader(self._source)
                     self._pause = self._loop.call_later(seconds, self._resume)
                     return
-            else:
-                self._start(self._connect(connection))
 
     async def _accept(self) -> None:
         while True:
             try:
-                connection, _ = await self._loop.sock_accept(self._source)
+                self._begin(*prepare_accepted(*await self._loop.sock_accept(self._source)))
             except OSError as exc:
                 await asyncio.sleep(pause_after_accept_error(exc))
-            else:
-                self._start(self._connect(connection))
 
-    async def _connect(self, connection: socket.socket) -> None:
+    def _begin(self, connection: socket.socket, peer: Address | None) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._make, connection)
-        except OSError as exc:
+            stream = self._new_stream(self._loop, connection, peer)
+        except OSError:
             connection.close()
-            pause_after_accept_error(exc)
+            raise
+
+        self._start(stream)
 
     async def close(self) -> None:
         """Stop accepting. The caller closes the socket afterwards."""
@@ -81,6 +82,29 @@ class Accepting:
         self._loop.remove_reader(self._source)
         if self._pause:
             self._pause.cancel()
+
+
+async def accept_streams(framework: Framework, source: socket.socket, start: Callable[[AsyncioStream], object]) -> None:
+    """Accept connections for a server on anyio, until cancelled. `start` is called in this task."""
+    # A task group of anyio can start tasks only in a task: in a callback anyio does not find its event loop.
+    accepted: list[AsyncioStream] = []
+    arrived = asyncio.Event()
+
+    def keep(stream: AsyncioStream) -> None:
+        accepted.append(stream)
+        arrived.set()
+
+    accepting = Accepting(source, partial(ScopedStream, framework), keep)
+    try:
+        while True:
+            await arrived.wait()
+            arrived.clear()
+            while accepted:
+                start(accepted.pop(0))
+    finally:
+        for stream in accepted:
+            start(stream)
+        await accepting.close()
 
 
 @contextmanager

@@ -159,7 +159,11 @@ def accept_from(source: socket.socket) -> tuple[socket.socket, Address | None]:
 
     Raises `BlockingIOError` if no connection is pending, and `OSError` if the connection cannot be accepted.
     """
-    connection, name = source.accept()
+    return prepare_accepted(*source.accept())
+
+
+def prepare_accepted(connection: socket.socket, name: object) -> tuple[socket.socket, Address | None]:
+    """Prepare a connection that was accepted. Return the connection, and the client's address from its `name`."""
     try:
         connection.setblocking(False)
         send_at_once(connection)

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from ..streams._framework import Framework
 from ..streams._polled import PolledStream, TimeoutQueue
+from ..streams._stream import Stream
 from ..streams._wakeup import LONGEST_WAIT
 from ._acceptor import Acceptor, OnReady, OnStop, Server, announce, pause_after_accept_error, seconds_to_drain
 from ._app import App
@@ -24,12 +25,14 @@ async def serving_on(
     acceptor = Acceptor(app, port, **options)
     failure: BaseException | None = None
 
-    async def accept(source: socket.socket, listener: Listener) -> None:
+    def start_session(listener: Listener, stream: Stream) -> None:
+        sessions.start_soon(acceptor.session_for, stream, listener)
+
+    async def accept(source: socket.socket, start: Callable[[Stream], object]) -> None:
         while True:
             await framework.wait_readable(source)
             try:
-                stream = PolledStream(framework, *accept_from(source), timeouts)
-                sessions.start_soon(acceptor.session_for, stream, listener)
+                start(PolledStream(framework, *accept_from(source), timeouts))
             except BlockingIOError:
                 continue  # the client has closed the connection already
             except OSError as exc:
@@ -41,7 +44,9 @@ async def serving_on(
             async with framework.task_group() as accepting:
                 acceptor.on_exit = accepting.cancel_scope.cancel  # this cancel also ends the caller's block
                 for each, listener in sockets:
-                    accepting.start_soon(accept, each, listener)
+                    accepting.start_soon(
+                        framework.own_accept(framework) or accept, each, partial(start_session, listener)
+                    )
                 try:
                     yield Server(addresses_of(sockets))
                 except Exception as exc:

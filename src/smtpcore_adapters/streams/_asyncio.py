@@ -1,17 +1,18 @@
-"""The stream of asyncio: connections, the protocol of the transport, and the bridge to handlers in threads."""
+"""The stream of asyncio: connections, the socket in the event loop, and the bridge to handlers in threads."""
 
 # asyncio's own streams (`StreamReader`, `StreamWriter.start_tls`) are not used. With them, a command that the client
 # sent together with STARTTLS is executed after the handshake as if it had been encrypted, and a ClientHello that
-# arrives early can be lost. The protocol below passes everything that arrives after the 220 to TLS.
+# arrives early can be lost. The stream below passes everything that arrives after the 220 to TLS.
 #
-# Reading is paused when a full buffer waits for the session, so a client has to wait for a slow session. Pausing after
-# every `receive` would cost two system calls for each command.
+# Transports are not used either: making one takes two iterations of the event loop, and its attributes take more memory
+# than the stream. The stream uses its socket directly. The socket stays registered for reading between two waits,
+# because each change of the registration costs a system call. Reading is paused when much input waits for the session,
+# so a client has to wait for a slow session.
 
 import asyncio
 import concurrent.futures
 import contextvars
 import math
-import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,10 +21,10 @@ from copy import copy
 from functools import partial
 from ssl import SSLContext
 from time import monotonic
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from ..tls._info import Tls
-from ._connector import begin_connecting, check_connected, interleaved, new_socket, prepare_given
+from ._connector import begin_connecting, check_connected, connect_to_path, interleaved, new_socket, prepare_given
 from ._stream import (
     HAPPY_EYEBALLS,
     MAX_LINGER,
@@ -33,19 +34,19 @@ from ._stream import (
     Interrupted,
     Stream,
     address_of,
-    check_unix_sockets,
     family_of,
     is_readable,
     reset_on_close,
-    socket_of,
     unknown_hosts_as_os_errors,
 )
 from ._tls_codec import Encryption, read, read_arrived, shake_hands
 
 T = TypeVar("T")
 
-READ_SIZE = 131_072
-_ITERATIONS = 0 if os.name == "posix" else 2
+_READ_SIZE = 16_384
+LARGE_READ_SIZE = 131_072
+"""Octets of the next read if a read of `_READ_SIZE` has filled its buffer. Reading pauses when so much input waits."""
+_ITERATIONS = 3
 _DELIVERY = 1.0  # seconds for the event loop to read input that has arrived; usually one iteration is enough
 
 
@@ -60,17 +61,12 @@ async def open_stream(
 ) -> Stream:
     """Connect to a server on asyncio, and return the byte stream."""
     loop = asyncio.get_running_loop()
-    make = partial(ProtocolStream, loop, None)
     if sock:
-        prepare_given(sock)
-        _, stream = await loop.create_connection(make, sock=sock)
-        return stream
+        return AsyncioStream(loop, sock, prepare_given(sock))
 
     async with asyncio.timeout(timeout):
         if path:
-            check_unix_sockets()
-            _, stream = await loop.create_unix_connection(make, path)
-            return stream
+            return AsyncioStream(loop, *connect_to_path(path))
 
         with unknown_hosts_as_os_errors(host):
             resolve = partial(socket.getaddrinfo, family=family_of(local_address), type=socket.SOCK_STREAM)
@@ -78,7 +74,7 @@ async def open_stream(
         with ExitStack() as on_error:
             connection = await _connect_to_any(loop, [(each[0], each[4]) for each in found], local_address)
             on_error.callback(connection.close)
-            _, stream = await loop.create_connection(make, sock=connection)
+            stream = AsyncioStream(loop, connection, prepare_given(connection))
             on_error.pop_all()
 
     return stream
@@ -139,25 +135,23 @@ def _close_result(attempt: "asyncio.Task[socket.socket]") -> None:
         attempt.result().close()
 
 
-class ProtocolStream(asyncio.BufferedProtocol):
-    """A `Stream` over an asyncio transport."""
+class AsyncioStream:
+    """A `Stream` over a non-blocking socket that stays registered with the event loop."""
 
     __slots__ = (
-        "_buffer",
-        "_closing",
         "_deadline",
         "_encryption",
         "_ended",
         "_error",
         "_input",
         "_interrupted",
-        "_is_lost",
+        "_is_reading",
         "_loop",
-        "_paused",
+        "_read_size",
+        "_reader",
         "_reading",
-        "_start_session",
+        "_socket",
         "_timer",
-        "_transport",
         "_turn_ends",
         "_writing",
         "local",
@@ -165,80 +159,83 @@ class ProtocolStream(asyncio.BufferedProtocol):
         "tls",
     )
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        buffer: memoryview | None,
-        start_session: "Callable[[ProtocolStream], object] | None" = None,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: socket.socket, peer: Address | None) -> None:
         self._loop = loop
-        self._buffer = buffer or memoryview(bytearray(READ_SIZE))
-        self._start_session = start_session
+        self._socket = connection
         self._input = b""
-        self._paused = False
-        """Whether reading is paused, because the session has not taken the input yet."""
-        self._turn_ends = 0.0
+        self._read_size = _READ_SIZE
         self._ended = False
+        self._error: OSError | None = None
         self._interrupted = False
         self._encryption: Encryption | None = None
         self._reading: asyncio.Future[None] | None = None
         """Done when the pending `receive` has to continue."""
         self._writing: asyncio.Future[None] | None = None
-        """Done when the transport accepts more output; None while the transport accepts output."""
-        self._closing: asyncio.Future[None] | None = None
-        """Done when the connection of the pending `aclose` is closed."""
-        self._is_lost = False
-        self._error: Exception | None = None
+        """Done when the socket accepts more output; None if no task waits for this."""
+        self._reader: asyncio.Task[None] | None = None
+        """The task that reads, on a loop that cannot report when a socket is readable."""
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._turn_ends = 0.0
 
         self.tls: Tls | None = None
-        self.peer: Address | None = None
-        self.local: Address | None = None
+        self.peer = peer
+        self.local = address_of(connection.getsockname())
+        self._resume_reading()
 
-    # Callbacks of the transport
+    # Callbacks of the event loop
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self.peer = address_of(transport.get_extra_info("peername"))
-        self.local = address_of(transport.get_extra_info("sockname"))
-        if self._start_session:
-            self._start_session(self)
+    def _on_readable(self) -> bool:
+        """Take input from the socket, and return whether there was any."""
+        try:
+            data = self._socket.recv(self._read_size)
+        except BlockingIOError:
+            return False
+        except OSError as exc:
+            self._lose(exc)
+            return False
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
+        self._read_size = LARGE_READ_SIZE if len(data) == self._read_size else _READ_SIZE
+        self._take(data)
+        return True
 
-    def buffer_updated(self, count: int) -> None:
-        data = bytes(self._buffer[:count])
-        self._input = self._input + data if self._input else data
+    def _on_readable_once(self) -> None:
+        # After an error of the socket, uvloop calls this method once, even if data came before the error.
+        while self._is_reading and self._on_readable():
+            pass
+
+    def _take(self, data: bytes) -> None:
+        if data:
+            self._input = self._input + data if self._input else data
+        else:
+            self._ended = True
+        if not data or len(self._input) >= LARGE_READ_SIZE:
+            self._pause_reading()
         _wake(self._reading)
-        if len(self._input) >= READ_SIZE:
-            self._transport.pause_reading()  # pause at once: uvloop keeps reading as long as there is data
-            self._paused = True
 
-    def eof_received(self) -> bool:
-        self._ended = True
-        _wake(self._reading)
-        return True  # the transport stays open: the client may still wait for replies
+    def _lose(self, error: OSError) -> None:
+        self._error = error.with_traceback(None)  # the traceback would keep the frame with this stream
+        self._take(b"")
 
-    def pause_writing(self) -> None:
-        self._writing = self._loop.create_future()
+    def _resume_reading(self) -> None:
+        self._is_reading = True
+        try:
+            on_readable = self._on_readable if isinstance(self._loop, asyncio.BaseEventLoop) else self._on_readable_once
+            self._loop.add_reader(self._socket.fileno(), on_readable)
+        except NotImplementedError:  # the default loop of Windows has no `add_reader`
+            self._reader = self._loop.create_task(self._read(), name="SMTP input")
 
-    def resume_writing(self) -> None:
-        _wake(self._writing)
-        self._writing = None
+    def _pause_reading(self) -> None:
+        self._is_reading = False
+        if self._reader is None:
+            self._loop.remove_reader(self._socket.fileno())
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if exc and not self._start_session:
-            # After a failed write asyncio reads no more. But the server may have sent the reason before it closed the
-            # connection.
-            with suppress(OSError), socket_of(self._transport.get_extra_info("socket").fileno()) as connection:
-                self._input += connection.recv(READ_SIZE)
-        self._ended = True
-        self._error = exc
-        self._is_lost = True
-        for future in (self._reading, self._writing, self._closing):
-            _wake(future)
+    async def _read(self) -> None:
+        while self._is_reading:
+            try:
+                self._take(await self._loop.sock_recv(self._socket, LARGE_READ_SIZE))
+            except OSError as exc:
+                self._lose(exc)
 
     # Calls of the session
 
@@ -257,9 +254,8 @@ class ProtocolStream(asyncio.BufferedProtocol):
                 raise Interrupted
 
             self._set_deadline(deadline)
-            if self._paused:
-                self._transport.resume_reading()
-                self._paused = False
+            if not self._is_reading:
+                self._resume_reading()
 
             self._reading = self._loop.create_future()
             try:
@@ -269,7 +265,7 @@ class ProtocolStream(asyncio.BufferedProtocol):
                 self._turn_ends = monotonic() + TURN
 
         if self._error and not self._input:
-            raise _lost(self._error)
+            raise copy(self._error)  # a traceback in `_error` would keep the frames of the session
 
         data, self._input = self._input, b""
         return data
@@ -296,47 +292,67 @@ class ProtocolStream(asyncio.BufferedProtocol):
     async def send(self, data: bytes, timeout: float) -> None:
         if self._encryption:
             data = self._encryption.encrypt(data)
-        if self._is_lost:
-            raise _lost(self._error)
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
 
-        self._transport.write(data)
-        if self._writing:
-            async with asyncio.timeout(timeout):
-                await asyncio.shield(self._writing)
-        elif self._transport.is_closing() or monotonic() > self._turn_ends:
-            # Let the event loop run: the transport can then report a failed write, and a client that pipelines cannot
-            # block other sessions.
+        if sent < len(data):
+            await self._send(timeout, memoryview(data)[sent:])
+        elif monotonic() > self._turn_ends:
+            # Let the event loop run, so that a client that pipelines cannot block other sessions.
             await asyncio.sleep(0)
             self._turn_ends = monotonic() + TURN
 
-        if self._is_lost:
-            raise _lost(self._error)
+    async def _send(self, timeout: float, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        if not (view := view[self._send_some(view) :]):
+            return
 
-    async def _write(self, data: bytes) -> None:
-        if not self._is_lost:
-            self._transport.write(data)
+        async with asyncio.timeout(timeout):
+            while view:
+                try:
+                    await self._wait_until_writable()
+                except NotImplementedError:  # the default loop of Windows has no `add_writer`
+                    await self._loop.sock_sendall(self._socket, view)
+                    return
+                view = view[self._send_some(view) :]
+
+    def _send_some(self, data: memoryview) -> int:
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    async def _wait_until_writable(self) -> None:
+        writing = self._loop.create_future()
+        self._loop.add_writer(self._socket.fileno(), _wake, writing)
+        self._writing = writing
+        try:
+            await writing
+        finally:
+            self._writing = None
+            if self._socket.fileno() >= 0:  # otherwise `aclose` has removed the writer
+                self._loop.remove_writer(self._socket.fileno())
 
     def has_input(self) -> bool:
         return bool(self._encryption and self._encryption.has_input) or self._has_arrived()
 
     def _has_arrived(self) -> bool:
-        if self._input or self._ended:
-            return True
-
-        return is_readable(self._transport.get_extra_info("socket").fileno())
+        return bool(self._input) or self._ended or is_readable(self._socket.fileno())
 
     async def receive_arrived(self) -> bytes | None:
         return await read_arrived(self._encryption, self._receive_arrived)
 
     async def _receive_arrived(self) -> bytes | None:
-        if not self._has_arrived():
-            # The default loop of Windows always has a pending read, which takes input from the socket as it arrives.
-            # The loop has to run twice: to find that the read is complete, and to call the protocol.
+        if self._reader:
+            # The pending `sock_recv` takes input from the socket as it arrives. The loop has to run up to three times:
+            # to find the input, to end the call, and to continue the task.
             for _ in range(_ITERATIONS):
                 if not _is_being_cancelled():
                     await asyncio.sleep(0)
-            if not self._has_arrived():
-                return None
+        if not self._has_arrived():
+            return None
 
         return await self._receive(self._loop.time() + _DELIVERY)
 
@@ -345,50 +361,47 @@ class ProtocolStream(asyncio.BufferedProtocol):
     ) -> None:
         self._encryption = Encryption(context, server_name, received)
         receive = partial(self._receive, self._loop.time() + timeout)
-        self.tls = await shake_hands(self._encryption, receive, self._write)
+        self.tls = await shake_hands(self._encryption, receive, partial(self._send, timeout))
 
     async def aclose(self, timeout: float) -> None:
         try:
-            if timeout and not self._is_lost:
-                await self._linger(timeout)
+            if timeout:
+                # An error here needs no report: the connection is closed in any case.
+                with suppress(OSError):
+                    await self._linger(timeout)
         finally:
-            if self._timer:
-                self._timer.cancel()
-
-            self._transport.close()
-            if timeout and not self._is_lost:
-                await self._wait_until_lost(timeout)
-
-            self._transport.abort()
+            self._close()
 
     async def _linger(self, timeout: float) -> None:
+        deadline = self._loop.time() + timeout
         if self._encryption:
-            self._transport.write(self._encryption.close())
-            self._encryption = None
+            await self._send(timeout, self._encryption.close())
 
         self._interrupted = False
         self._input = b""
-        # An error here needs no report: the connection is closed in any case.
-        with suppress(OSError):
-            self._transport.write_eof()
-            deadline, left = self._loop.time() + timeout, MAX_LINGER
-            while left > 0 and (data := await self._receive(deadline)):
-                left -= len(data)
+        self._socket.shutdown(socket.SHUT_WR)
+        left = MAX_LINGER
+        while left > 0 and (data := await self._receive(deadline)):
+            left -= len(data)
 
-    async def _wait_until_lost(self, timeout: float) -> None:
-        # `asyncio.wait` would do the same with a second future, and with a further iteration of the loop.
-        self._closing = self._loop.create_future()
-        timer = self._loop.call_later(timeout, _wake, self._closing)
-        try:
-            await self._closing
-        finally:
-            timer.cancel()
+    def _close(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._is_reading:
+            self._pause_reading()
+        if self._reader:
+            self._reader.cancel()
+        if self._writing:
+            self._loop.remove_writer(self._socket.fileno())
+
+        self._socket.close()
+        self._ended = True
+        _wake(self._reading)
+        _wake(self._writing)
 
     def reset_on_close(self) -> None:
-        if self._is_lost:
-            return  # the closed descriptor may already belong to another file
-
-        reset_on_close(self._transport.get_extra_info("socket").fileno())
+        reset_on_close(self._socket.fileno())
 
     def interrupt(self) -> None:
         self._interrupted = True
@@ -485,8 +498,3 @@ def _is_being_cancelled() -> bool:
 def _wake(future: "asyncio.Future[None] | None") -> None:
     if future and not future.done():
         future.set_result(None)
-
-
-def _lost(error: Exception | None) -> OSError:
-    # A copy is raised, because the stream keeps `error`: a traceback in `error` would keep the frames of the session.
-    return copy(error) if isinstance(error, OSError) else ConnectionResetError("the connection was lost")

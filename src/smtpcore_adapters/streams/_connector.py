@@ -30,15 +30,20 @@ async def connect_socket(
 ) -> Connected:
     """Connect to a server. An adapter's `open_stream` documents the parameters and the errors."""
     if path:
-        check_unix_sockets()
-        with new_socket(socket.AF_UNIX, None) as connection:
-            connection.setblocking(False)
-            connection.connect(path)  # succeeds or fails at once; BlockingIOError: the listener's queue is full
-        return connection, Address(path)
+        return connect_to_path(path)
 
     with framework.fail_after(timeout), unknown_hosts_as_os_errors(host):
         found = await framework.getaddrinfo(host, port, family=family_of(local_address), type=socket.SOCK_STREAM)
         return await connect_to_any(framework, [(each[0], each[4]) for each in found], local_address)
+
+
+def connect_to_path(path: str) -> Connected:
+    """Connect to a Unix socket. Raises `OSError`."""
+    check_unix_sockets()
+    with new_socket(socket.AF_UNIX, None) as connection:
+        connection.setblocking(False)
+        connection.connect(path)  # succeeds or fails at once; BlockingIOError: the listener's queue is full
+    return connection, Address(path)
 
 
 async def connect_to_any(

@@ -7,7 +7,9 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+from ._stream import Stream
 
 
 class CancelScope(Protocol):
@@ -46,6 +48,10 @@ class Event(Protocol):
     async def wait(self) -> object: ...
 
 
+Accept: TypeAlias = Callable[[socket.socket, Callable[[Stream], object]], Coroutine[Any, Any, None]]
+"""A function that accepts connections on a listening socket, and calls a function for each of them, until cancelled."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
     """The functions of one framework. Most have the same name in anyio and trio."""
@@ -80,6 +86,8 @@ class Framework:
     """In a thread of `run_in_thread`, check for cancellation; in any other thread, raise `RuntimeError`."""
     run_from_thread: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
     """In a thread of `run_in_thread`, call a coroutine function in the event loop."""
+    own_accept: "Callable[[Framework], Accept | None]" = lambda framework: None
+    """Return the function that accepts connections in the current event loop; None for the common function."""
 
     @contextmanager
     def fail_after(self, timeout: float) -> Iterator[None]:

@@ -101,7 +101,44 @@ class TimeoutQueue:
             self._closed = 0
 
 
-class PolledStream:
+class FrameworkCalls:
+    """The methods of a `Stream` that need no socket, with the functions of anyio or trio."""
+
+    __slots__ = ()
+
+    _framework: Framework
+
+    def shield(self, seconds: float) -> AbstractContextManager[object]:
+        return self._framework.cancel_scope(deadline=self._framework.current_time() + seconds, shield=True)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._framework.sleep(seconds)
+
+    async def open(
+        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
+    ) -> Stream:
+        return await open_polled_stream(self._framework, host, port, timeout, local_address=local_address, path=path)
+
+    async def check_cancelled(self) -> None:
+        await self._framework.checkpoint_if_cancelled()
+
+    async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
+        result: T = await self._framework.run_in_thread(partial(function, *args))
+        # A cancellation during the call takes effect here, before the session does anything with the result.
+        await self._framework.checkpoint_if_cancelled()
+        return result
+
+    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
+        try:
+            self._framework.check_cancelled_in_thread()
+        except RuntimeError as exc:
+            raise RuntimeError(NOT_IN_A_THREAD) from exc
+
+        result: T = self._framework.run_from_thread(partial(function, *args))
+        return result
+
+
+class PolledStream(FrameworkCalls):
     """A `Stream` over a non-blocking socket."""
 
     __slots__ = (
@@ -293,32 +330,3 @@ class PolledStream:
 
     def reset_on_close(self) -> None:
         reset_on_close(self._socket.fileno())
-
-    def shield(self, seconds: float) -> AbstractContextManager[object]:
-        return self._framework.cancel_scope(deadline=self._framework.current_time() + seconds, shield=True)
-
-    async def sleep(self, seconds: float) -> None:
-        await self._framework.sleep(seconds)
-
-    async def open(
-        self, host: str, port: int, timeout: float, *, local_address: str | None = None, path: str | None = None
-    ) -> Stream:
-        return await open_polled_stream(self._framework, host, port, timeout, local_address=local_address, path=path)
-
-    async def check_cancelled(self) -> None:
-        await self._framework.checkpoint_if_cancelled()
-
-    async def run_blocking(self, function: Callable[..., T], /, *args: Any) -> T:
-        result: T = await self._framework.run_in_thread(partial(function, *args))
-        # A cancellation during the call takes effect here, before the session does anything with the result.
-        await self._framework.checkpoint_if_cancelled()
-        return result
-
-    def run_async(self, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any) -> T:
-        try:
-            self._framework.check_cancelled_in_thread()
-        except RuntimeError as exc:
-            raise RuntimeError(NOT_IN_A_THREAD) from exc
-
-        result: T = self._framework.run_from_thread(partial(function, *args))
-        return result

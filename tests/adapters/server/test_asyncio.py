@@ -5,17 +5,22 @@ import errno
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Never
 from unittest.mock import Mock
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from smtpcore_adapters import Address, App
 from smtpcore_adapters.asyncio import serving
-from smtpcore_adapters.server._asyncio import calling_on_signals
+from smtpcore_adapters.server._asyncio import accept_streams, calling_on_signals
+from smtpcore_adapters.streams._asyncio import AsyncioStream
 from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import TIMEOUT, Client, running
+from tests.adapters.streams.frameworks import ANYIO
 
 
 class WithoutReaders(asyncio.SelectorEventLoop):
@@ -83,15 +88,16 @@ def test_burst_of_connections_is_accepted_in_several_turns(monkeypatch: pytest.M
             client.expect(220)
 
 
-def test_connection_without_transport_is_closed(
+def test_connection_that_cannot_be_registered_is_closed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fail(*args: object) -> Never:
+    def fail(stream: AsyncioStream) -> Never:
         raise OSError(errno.EMFILE, "Too many open files")
 
     with running("asyncio", App(), config=CONFIG) as server:
         with monkeypatch.context() as patch:
-            patch.setattr(asyncio.SelectorEventLoop, "connect_accepted_socket", fail)
+            patch.setattr(AsyncioStream, "_resume_reading", fail)
+            patch.setattr("smtpcore_adapters.server._acceptor._PAUSE", 0.001)
             with server.connect() as unlucky:
                 assert unlucky.is_closed()
         with server.connect() as client:
@@ -114,3 +120,30 @@ def test_server_may_stop_during_the_pause_after_an_accept_error(monkeypatch: pyt
         with server.connect():
             assert failed.wait(TIMEOUT)
             server.leave().result(TIMEOUT)
+
+
+def test_connection_accepted_just_before_the_end_has_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    class FakeAccepting:
+        def __init__(self, source: object, new_stream: object, keep: Callable[[object], None]) -> None:
+            self.keep = keep
+            made.append(self)
+
+        async def close(self) -> None:
+            pass
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(accept_streams, ANYIO, Mock(), started.append)
+            while not made:
+                await anyio.lowlevel.checkpoint()
+            made[0].keep("first")
+            while not started:
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+            made[0].keep("second")
+
+    made: list[FakeAccepting] = []
+    started: list[object] = []
+    monkeypatch.setattr("smtpcore_adapters.server._asyncio.Accepting", FakeAccepting)
+    anyio.run(main)
+    assert started == ["first", "second"]

@@ -7,121 +7,167 @@ import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
-from smtpcore_adapters import Interrupted
+from smtpcore_adapters import Address, Interrupted
 from smtpcore_adapters.asyncio import open_stream
-from smtpcore_adapters.streams._asyncio import READ_SIZE, ProtocolStream
+from smtpcore_adapters.streams._asyncio import LARGE_READ_SIZE, AsyncioStream
+from smtpcore_adapters.streams._stream import reset_on_close
 from tests.adapters.harness import TIMEOUT
 
 
-class FakeTransport(asyncio.Transport):
-    """A transport that records its calls."""
+class WithoutReadiness(asyncio.SelectorEventLoop):
+    """A loop that cannot report when a socket is ready, like the default loop of Windows."""
 
-    def __init__(self) -> None:
-        closed = socket.socket()
-        closed.close()
-        super().__init__({"socket": closed})
-        self.calls: list[object] = []
+    def add_reader(self, *args: object) -> Never:
+        raise NotImplementedError
 
-    def pause_reading(self) -> None:
-        self.calls.append("pause")
-
-    def resume_reading(self) -> None:
-        self.calls.append("resume")
-
-    def write(self, data: Any) -> None:
-        self.calls.append(bytes(data))
-
-    def is_closing(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.calls.append("close")
-
-    def abort(self) -> None:
-        self.calls.append("abort")
+    def add_writer(self, *args: object) -> Never:
+        raise NotImplementedError
 
 
-def feed(stream: ProtocolStream, data: bytes) -> None:
-    stream.get_buffer(-1)[: len(data)] = data
-    stream.buffer_updated(len(data))
+def feed(stream: AsyncioStream, far: socket.socket, data: bytes) -> None:
+    """Send `data` to the stream, which reads it as in a callback of the event loop."""
+    far.sendall(data)
+    stream._on_readable()
 
 
-def with_stream(test: Callable[[ProtocolStream, FakeTransport], Awaitable[None]]) -> None:
+def with_stream(
+    test: Callable[[AsyncioStream, socket.socket], Awaitable[None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Call `test` with a stream and the socket of its peer, which does not block."""
+
     async def main() -> None:
-        stream = ProtocolStream(asyncio.get_running_loop(), None)
-        transport = FakeTransport()
-        stream.connection_made(transport)
-        await asyncio.wait_for(test(stream, transport), 10)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            near = socket.create_connection(listener.getsockname())
+            far, name = listener.accept()
+        near.setblocking(False)
+        far.setblocking(False)
+        stream = AsyncioStream(asyncio.get_running_loop(), near, Address(*name))
+        with near, far:
+            try:
+                await asyncio.wait_for(test(stream, far), 10)
+            finally:
+                await stream.aclose(0)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+LOOPS = pytest.mark.parametrize("loop", [None, WithoutReadiness], ids=["default loop", "loop without readiness"])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - the event loop reports no such condition
+        await asyncio.sleep(0)
+
+
+def reset(far: socket.socket) -> None:
+    reset_on_close(far.fileno())
+    far.close()
 
 
 def test_send_on_a_lost_connection_raises_its_error() -> None:
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
-        stream.connection_lost(BrokenPipeError("gone"))
-        with pytest.raises(BrokenPipeError, match="gone"):
-            await stream.send(b"x", 1)
-        assert transport.calls == []
-
-    with_stream(test)
-
-
-def test_connection_lost_during_a_send_raises_its_error() -> None:
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
-        asyncio.get_running_loop().call_soon(stream.connection_lost, BrokenPipeError("gone"))
-        with pytest.raises(BrokenPipeError, match="gone"):
-            await stream.send(b"x", 1)
-        assert transport.calls == [b"x"]
-
-    with_stream(test)
-
-
-def test_transport_error_other_than_an_os_error_becomes_connection_reset_error() -> None:
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
-        stream.connection_lost(ValueError("of the transport"))
-        with pytest.raises(ConnectionResetError):
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
+        reset(far)
+        with pytest.raises(ConnectionError):
             await stream.receive(1)
-
-    with_stream(test)
-
-
-def test_data_before_a_lost_connection_is_received_first() -> None:
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
-        feed(stream, b"x")
-        stream.connection_lost(BrokenPipeError())
-        assert await stream.receive(1) == b"x"
         with pytest.raises(BrokenPipeError):
-            await stream.receive(1)
+            await stream.send(b"x", 1)
 
     with_stream(test)
 
 
-def test_at_most_two_buffers_are_read_ahead() -> None:
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
-        feed(stream, b"x" * (READ_SIZE - 1))
-        assert transport.calls == []
-        feed(stream, b"y" * READ_SIZE)
-        assert transport.calls == ["pause"]
-        assert await stream.receive(1) == b"x" * (READ_SIZE - 1) + b"y" * READ_SIZE
-        assert transport.calls == ["pause"]  # reading resumes at the next receive
+@LOOPS
+def test_data_before_a_lost_connection_is_received_first(loop: type[asyncio.AbstractEventLoop] | None) -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
+        far.send(b"x")
+        await until(lambda: bool(stream._input))
+        reset(far)
+        assert await stream.receive(1) == b"x"
+        for _ in range(2):
+            with pytest.raises(ConnectionResetError):
+                await stream.receive(1)
 
-        receiving = asyncio.ensure_future(stream.receive(1))
-        await asyncio.sleep(0)
-        assert transport.calls == ["pause", "resume"]
-        feed(stream, b"z" * READ_SIZE)
-        assert transport.calls == ["pause", "resume", "pause"]
-        assert await receiving == b"z" * READ_SIZE
+    with_stream(test, loop)
+
+
+@LOOPS
+def test_large_data_passes_in_both_directions(loop: type[asyncio.AbstractEventLoop] | None) -> None:
+    data = bytes(range(256)) * 20_000
+
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
+        peer = AsyncioStream(asyncio.get_running_loop(), far, None)
+        await exchange(stream, peer)
+        await exchange(peer, stream)
+        await asyncio.gather(stream.aclose(1), peer.aclose(1))
+
+    async def exchange(sender: AsyncioStream, receiver: AsyncioStream) -> None:
+        received = bytearray()
+        sending = asyncio.ensure_future(sender.send(data, 10))
+        while len(received) < len(data):
+            received += await receiver.receive(10)
+        await sending
+        assert received == data
+
+    with_stream(test, loop)
+
+
+def fill(stream: AsyncioStream) -> None:
+    """Send with the stream's socket until the socket accepts no more."""
+    with suppress(BlockingIOError):
+        while True:
+            stream._socket.send(b"x" * 65_536)
+
+
+def test_send_to_a_peer_that_does_not_read_times_out() -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
+        fill(stream)
+        with pytest.raises(TimeoutError):
+            await stream.send(b"250 OK\r\n", 0.01)
 
     with_stream(test)
+
+
+def test_closing_ends_the_pending_calls_of_other_tasks() -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
+        fill(stream)
+        sending = asyncio.ensure_future(stream.send(b"250 OK\r\n", 10))
+        receiving = asyncio.ensure_future(stream.receive(10))
+        await until(lambda: bool(stream._reading and stream._writing))
+        await stream.aclose(0)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await sending
+        assert await receiving == b""
+        await stream.aclose(1)  # closing again does nothing
+
+    with_stream(test)
+
+
+@LOOPS
+def test_at_most_two_large_reads_are_read_ahead(loop: type[asyncio.AbstractEventLoop] | None) -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
+        sending = asyncio.ensure_future(asyncio.get_running_loop().sock_sendall(far, b"x" * 10_000_000))
+        await until(lambda: not stream._is_reading)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert LARGE_READ_SIZE <= len(stream._input) < 2 * LARGE_READ_SIZE
+
+        received = 0
+        while received < 10_000_000:
+            received += len(await stream.receive(1))
+        await sending
+
+    with_stream(test, loop)
 
 
 def test_send_yields_to_other_tasks_after_the_time_of_a_turn() -> None:
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
         turns: list[int] = []
         loop = asyncio.get_running_loop()
         now = monotonic()
@@ -137,7 +183,7 @@ def test_send_yields_to_other_tasks_after_the_time_of_a_turn() -> None:
 
 
 def test_interrupt_ends_one_receive() -> None:
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
         receiving = asyncio.ensure_future(stream.receive(1))
         await asyncio.sleep(0)
         stream.interrupt()
@@ -145,7 +191,7 @@ def test_interrupt_ends_one_receive() -> None:
             await receiving
 
         stream.interrupt()
-        feed(stream, b"x")
+        feed(stream, far, b"x")
         with pytest.raises(Interrupted):
             await stream.receive(1)
         assert await stream.receive(1) == b"x"
@@ -154,8 +200,8 @@ def test_interrupt_ends_one_receive() -> None:
 
 
 def test_data_received_before_start_tls_is_never_treated_as_plaintext() -> None:
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
-        feed(stream, b"NOOP\r\n" * 10)
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
+        feed(stream, far, b"NOOP\r\n" * 10)
         with pytest.raises(ssl.SSLError):
             await stream.start_tls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), 1)
         assert stream.tls is None
@@ -164,7 +210,7 @@ def test_data_received_before_start_tls_is_never_treated_as_plaintext() -> None:
 
 
 def test_one_timer_serves_all_waits() -> None:
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         deadlines: list[float] = []
         call_at = loop.call_at
@@ -178,7 +224,7 @@ def test_one_timer_serves_all_waits() -> None:
             for timeout in (1000, 1001, 1002, math.inf):
                 receiving = asyncio.ensure_future(stream.receive(timeout))
                 await asyncio.sleep(0)
-                feed(stream, b"x")
+                feed(stream, far, b"x")
                 assert await receiving == b"x"
             assert len(deadlines) == 1
 
@@ -192,14 +238,14 @@ def test_one_timer_serves_all_waits() -> None:
 
 
 def test_timer_is_set_again_if_the_deadline_has_moved() -> None:
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "time", lambda: now)
             receiving = asyncio.ensure_future(stream.receive(10))
             await asyncio.sleep(0)
-            feed(stream, b"x")
+            feed(stream, far, b"x")
             assert await receiving == b"x"
             receiving = asyncio.ensure_future(stream.receive(20))
             await asyncio.sleep(0)
@@ -210,7 +256,7 @@ def test_timer_is_set_again_if_the_deadline_has_moved() -> None:
             stream._on_timer()  # as the loop does at the deadline of the first receive
             assert stream._timer
             assert stream._timer.when() == now + 20
-            feed(stream, b"y")
+            feed(stream, far, b"y")
             assert await receiving == b"y"
         await stream.aclose(0)
 
@@ -218,33 +264,21 @@ def test_timer_is_set_again_if_the_deadline_has_moved() -> None:
 
 
 def test_timer_that_goes_off_without_a_wait_does_nothing() -> None:
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
         receiving = asyncio.ensure_future(stream.receive(0.01))
         await asyncio.sleep(0)
-        feed(stream, b"x")
+        feed(stream, far, b"x")
         assert await receiving == b"x"
         gone_off = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_later(0.03, gone_off.set_result, None)
         await gone_off
         receiving = asyncio.ensure_future(stream.receive(1000))
         await asyncio.sleep(0)
-        feed(stream, b"y")
+        feed(stream, far, b"y")
         assert await receiving == b"y"
         await stream.aclose(0)
 
     with_stream(test)
-
-
-def test_tls_output_is_not_written_to_a_lost_connection() -> None:
-    async def main() -> list[object]:
-        stream = ProtocolStream(asyncio.get_running_loop(), None)
-        stream.connection_made(transport := FakeTransport())
-        await stream._write(b"first")
-        stream.connection_lost(None)
-        await stream._write(b"second")
-        return transport.calls
-
-    assert asyncio.run(main()) == [b"first"]
 
 
 def test_run_async_in_a_thread_of_a_cancelled_session_raises_cancelled_error() -> None:
@@ -254,7 +288,7 @@ def test_run_async_in_a_thread_of_a_cancelled_session_raises_cancelled_error() -
     async def never_called() -> None:
         raise AssertionError("called after the session was cancelled")
 
-    def work(stream: ProtocolStream) -> None:
+    def work(stream: AsyncioStream) -> None:
         started.set()
         assert cancelled.wait(TIMEOUT)
         try:
@@ -262,9 +296,8 @@ def test_run_async_in_a_thread_of_a_cancelled_session_raises_cancelled_error() -
         except BaseException as exc:
             outcomes.append(exc)
 
-    async def main() -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        stream = ProtocolStream(loop, None)
         task = loop.create_task(stream.run_blocking(work, stream))
         assert await loop.run_in_executor(None, started.wait, TIMEOUT)
         task.cancel()
@@ -273,16 +306,15 @@ def test_run_async_in_a_thread_of_a_cancelled_session_raises_cancelled_error() -
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    asyncio.run(main())
+    with_stream(test)
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError]
 
 
 def test_pending_run_async_is_cancelled_with_its_session() -> None:
     outcomes: list[BaseException] = []
 
-    async def main() -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        stream = ProtocolStream(loop, None)
         reached = asyncio.Event()
 
         async def wait_forever() -> None:
@@ -301,18 +333,18 @@ def test_pending_run_async_is_cancelled_with_its_session() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    asyncio.run(main())
+    with_stream(test)
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError]
 
 
 def test_run_blocking_waiting_for_a_thread_is_cancelled_with_its_session() -> None:
     free = threading.Event()
 
-    async def main() -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(pool := ThreadPoolExecutor(1))
         blocker = loop.run_in_executor(None, free.wait, TIMEOUT)  # occupies the only thread
-        task = loop.create_task(ProtocolStream(loop, None).run_blocking(pytest.fail, "no thread is free"))
+        task = loop.create_task(stream.run_blocking(pytest.fail, "no thread is free"))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.sleep(0)
@@ -322,7 +354,7 @@ def test_run_blocking_waiting_for_a_thread_is_cancelled_with_its_session() -> No
         free.set()
         await blocker
 
-    asyncio.run(main())
+    with_stream(test)
 
 
 def test_second_of_two_simultaneous_connections_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,24 +384,20 @@ def test_second_of_two_simultaneous_connections_is_closed(monkeypatch: pytest.Mo
     assert [each.fileno() for each in sockets] == [-1, -1]
 
 
-def test_input_arrives_in_two_iterations_of_the_loops_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpcore_adapters.streams._asyncio._ITERATIONS", 2)
-    monkeypatch.setattr("smtpcore_adapters.streams._asyncio.is_readable", lambda descriptor: False)
-
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
-        loop = asyncio.get_running_loop()
+@LOOPS
+def test_input_that_has_arrived_is_received(loop: type[asyncio.AbstractEventLoop] | None) -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
         assert await stream.receive_arrived() is None
-        loop.call_soon(loop.call_soon, feed, stream, b"x")
+        far.send(b"x")
         assert await stream.receive_arrived() == b"x"
+        far.shutdown(socket.SHUT_WR)
+        assert await stream.receive_arrived() == b""
 
-    with_stream(test)
+    with_stream(test, loop)
 
 
-def test_arrived_input_is_not_awaited_by_a_cancelled_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpcore_adapters.streams._asyncio._ITERATIONS", 2)
-    monkeypatch.setattr("smtpcore_adapters.streams._asyncio.is_readable", lambda descriptor: False)
-
-    async def test(stream: ProtocolStream, transport: FakeTransport) -> None:
+def test_arrived_input_is_not_awaited_by_a_cancelled_task() -> None:
+    async def test(stream: AsyncioStream, far: socket.socket) -> None:
         task = asyncio.current_task()
         assert task
         task.cancel()
@@ -378,4 +406,4 @@ def test_arrived_input_is_not_awaited_by_a_cancelled_task(monkeypatch: pytest.Mo
         assert await stream.receive_arrived() is None
         task.uncancel()
 
-    with_stream(test)
+    with_stream(test, WithoutReadiness)
