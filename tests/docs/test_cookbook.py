@@ -45,6 +45,7 @@ from tests.interop import relays
 from tests.paths import DOCS
 
 PAGE = (DOCS / "cookbook.md").read_text()
+START_TIMEOUT = 60.0  # a program of Django on a busy machine
 USERS = replace(default_config(), auth_mechanisms=("PLAIN", "LOGIN"), plaintext_auth=True)
 
 
@@ -495,7 +496,7 @@ def program(directory: Path, *arguments: str, **options: Any) -> Iterator["subpr
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
@@ -503,6 +504,7 @@ def wait_for_port(port: int, process: "subprocess.Popen[str]") -> None:
             time.sleep(0.02)
         else:
             return
+    process.kill()  # otherwise its output has no end
     raise AssertionError(process.communicate())
 
 
