@@ -13,8 +13,8 @@ import sys
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,7 +34,7 @@ from smtpcore import Rcpt, Reply
 from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 from smtpcore.sasl import CheckToken
 from smtpcore_adapters import App, ConnectOptions, Session, TlsMode, default_config
-from smtpcore_adapters.asyncio import BackgroundServer
+from smtpcore_adapters.asyncio import BackgroundServer, serving
 from smtpcore_adapters.socket import connect
 from smtpcore_adapters.testing import SmtpServer
 from smtpcore_adapters.users import hash_password
@@ -386,7 +386,60 @@ def test_honeypot_shows_a_foreign_banner_and_records_logins() -> None:
     assert names["seen"] == [("127.0.0.1", "root", "123456"), ("127.0.0.1", "b@example.org")]
 
 
+def test_octets_of_the_honeypot_are_those_on_the_page() -> None:
+    shown = PAGE[PAGE.index("has received exactly these octets:") :].split("```")[1].removeprefix("text\n")
+    names = run_example("Microsoft ESMTP MAIL Service")
+    with (
+        BackgroundServer(names["app"], **names["OPTIONS"]) as server,
+        socket.create_connection(server.address, TIMEOUT) as client,
+    ):
+        client.sendall(b"EHLO client.example\r\n")
+        client.shutdown(socket.SHUT_WR)
+        received = client.makefile("rb").read().decode()
+    assert received == shown.replace("\n", "").replace("\\r\\n", "\r\n").replace("192.0.2.1", "127.0.0.1")
+
+
+def test_log_has_the_lines_of_the_watched_client_only(caplog: pytest.LogCaptureFixture) -> None:
+    names = run_example("def write_watched")
+    caplog.set_level("INFO", "dialogue")
+    with BackgroundServer(names["app"]) as server:
+        with smtp_to(server.address.port) as smtp:
+            smtp.send_message(mail())
+        first = [record.getMessage().split(" ", 1)[1] for record in caplog.records if record.name == "dialogue"]
+        names["write_watched"].__globals__["WATCHED"] = "192.0.2.1"
+        with smtp_to(server.address.port) as smtp:
+            smtp.noop()
+    assert "C: EHLO c.example" in first
+    assert [record for record in caplog.records if "NOOP" in record.getMessage()] == []
+
+
 # Running
+
+
+def test_server_stops_after_the_number_of_messages() -> None:
+    collect = run_example("async def collect(count")["collect"]
+
+    async def main() -> list[bytes]:
+        listening = asyncio.get_running_loop().create_future()
+
+        @asynccontextmanager
+        async def serving_anywhere(app: App, port: int) -> AsyncIterator[None]:
+            async with serving(app, 0) as server:
+                listening.set_result(server.address.port)
+                yield
+
+        collect.__globals__["serving"] = serving_anywhere
+        collected = asyncio.create_task(collect(2))
+        await asyncio.to_thread(send_two, await listening)
+        messages: list[bytes] = await collected
+        return messages
+
+    def send_two(port: int) -> None:
+        with smtp_to(port) as smtp:
+            smtp.send_message(mail("first"))
+            smtp.send_message(mail("second"))
+
+    assert [b"first" in content for content in asyncio.run(main())] == [True, False]
 
 
 def test_gui_gets_messages_in_its_own_thread() -> None:

@@ -7,6 +7,7 @@ import tomllib
 from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -15,7 +16,7 @@ import trustme
 from prometheus_client import REGISTRY
 
 from smtpcore import Reply, ReplyCode
-from smtpcore_adapters import App
+from smtpcore_adapters import App, Listener
 from smtpcore_adapters.anyio import serving
 from smtpcore_adapters.asyncio import BackgroundServer
 from smtpcore_adapters.socket import serving as blocking_serving
@@ -96,11 +97,13 @@ def test_background_server_runs_until_enter(
     assert "Subject: hello" in capsys.readouterr().out
 
 
-def test_wording_example_changes_the_greeting_and_a_refusal() -> None:
+def test_wording_example_changes_three_texts_and_a_refusal() -> None:
     app: App = run_example("def words")["app"]
     app.on("RCPT")(lambda session, rcpt: Reply(250))
     dialogue = session(app, config=replace(CONFIG, max_recipients=100)).send(EHLO + MAIL + RCPT * 101 + QUIT)
     assert dialogue.replies[0] == "220 s.example mail service ready"
+    assert dialogue.replies[1].startswith("250-s.example nice to meet you")
+    assert dialogue.replies[-1] == "221 2.0.0 s.example see you soon"
     assert dialogue.replies[-2] == "452 4.5.3 At most 50 recipients: see https://example.org/lists"
 
 
@@ -286,9 +289,13 @@ def test_listeners_example_listens_on_each_address(tmp_path: Path, monkeypatch: 
 
     calls: list[Any] = []
     monkeypatch.setattr("smtpcore_adapters.asyncio.run", lambda app, **options: calls.append(options))
+    opened = [SimpleNamespace(getsockname=lambda port=port: ("0.0.0.0", port)) for port in (587, 25)]
+    monkeypatch.setattr(Listener, "at", lambda self, bound: (self.port, bound))
+    names["main_under_systemd"].__globals__["inherited_sockets"] = lambda: opened
     names["main"](context)
     names["main_under_systemd"](context)
-    assert calls == [{"listeners": names["LISTENERS"], "tls": context}, {"listeners": [], "tls": context}]
+    under_systemd = [(587, opened[0]), (25, opened[1])]
+    assert calls == [{"listeners": names["LISTENERS"], "tls": context}, {"listeners": under_systemd, "tls": context}]
 
 
 def test_tls_example_reads_and_reloads_its_files(tmp_path: Path) -> None:
