@@ -24,6 +24,7 @@
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from types import MappingProxyType
 from typing import Final, get_args
 
@@ -71,7 +72,6 @@ _PARTS: Final = (Bdat, Burl)
 _REQUESTS: Final = get_args(Request)
 _IN_BASE: Final = frozenset({"EXPN", "HELP"})  # RFC 5321 4.1.1: verbs that may be tried without being offered
 
-
 _DEFAULT_BUDGETS: Final = ClientBudgets()
 _BUDGETS: Final = {
     Wait.TLS: "handshake",
@@ -98,6 +98,8 @@ class _Pending:
     """The size of the command on the wire."""
     mark: int
     """Octets received before `send` queued the request."""
+    end: float = 0
+    """Octets received before `send` queued the last octet of a chunk; infinite before."""
     recipients: deque[Rcpt] = field(default_factory=deque)
     """In LMTP, the recipients whose replies are pending."""
 
@@ -259,11 +261,9 @@ class ClientConnection(Endpoint[ClientBudgets]):
         if isinstance(request, _PARTS) and is_between_parts and not is_allowed(self._state, type(request)):
             kind = InvalidCommand  # RFC 3030 section 2: after a refused part, later parts are refused too
 
-        is_last = len(self._pending) == 1
-        # A request after AUTH would be read as the response to its challenge. RFC 3030 section 2: a chunk is accepted
-        # when all of it has arrived.
+        # A request after AUTH would answer its challenge. RFC 3030 section 2: a chunk is accepted when it is complete.
         is_challenge = reply.reply_class is ReplyClass.INTERMEDIATE
-        is_premature = not is_last if is_challenge else reply.is_positive and self._left > 0 and is_last
+        is_premature = len(self._pending) > 1 if is_challenge else reply.is_positive and self._reply_start < pending.end
         if reply.reply_class not in ALLOWED_REPLIES[kind] or is_premature:
             raise self._broken(f"{code} cannot answer {name_of(pending.question)}")
 
@@ -331,6 +331,8 @@ class ClientConnection(Endpoint[ClientBudgets]):
         self._output.append(octets)
         if isinstance(request, _OCTETS):
             self._left -= len(request.data) if self._left else 0
+            if self._pending and not self._left:
+                self._pending[-1].end = self._received
             return
 
         ahead = self._state_ahead()
@@ -345,7 +347,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
         if isinstance(request, Mail):
             self._mail = request
         elif isinstance(request, Bdat):
-            self._left = request.size
+            self._left, pending.end = request.size, inf if request.size else 0
 
         self._begin_chunk()
 
@@ -384,11 +386,10 @@ class ClientConnection(Endpoint[ClientBudgets]):
         self._check_sequence(request)
         match request:
             case Bdat():
-                octets = self._encode(request)
                 body = (self._body or self._make_body(in_chunks=True)).copy()
                 if request.last and not request.size:
                     body.check(b"", is_end=True)
-                return octets, body
+                return self._encode(request), body
             case DataEnd():
                 assert self._body, "a body exists from the 354 to its end"
                 body = self._body.copy()
@@ -463,9 +464,8 @@ class ClientConnection(Endpoint[ClientBudgets]):
             timer.stop()  # the program has to send: `send_deadline` limits its writes
             return
 
-        is_quit = pending is not None and isinstance(pending.request, Quit)
-        replies = len(pending.recipients) if pending else 0
-        timer.await_server(wait, self.budgets, "quit" if is_quit else _BUDGETS[wait], pending, replies)
+        budget = "quit" if pending and isinstance(pending.request, Quit) else _BUDGETS[wait]
+        timer.await_server(wait, self.budgets, budget, pending, len(pending.recipients) if pending else 0)
 
     def _time_out(self) -> None:
         self.send_failed()

@@ -192,6 +192,37 @@ def test_positive_reply_to_an_incomplete_chunk_is_a_remote_error(size: int, last
 
 
 @pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("early", "rest"), [(b"250 O", b"K\r\n"), (b"2", b"50 OK\r\n"), (b"250-a\r\n", OK), (OK, OK)])
+def test_positive_reply_that_began_before_the_end_of_a_chunk_is_a_remote_error(
+    early: bytes, rest: bytes, last: bool
+) -> None:
+    """A server that sends a reply too many would otherwise seem to have accepted the message."""
+    conn = client_in_chunk(2, last=last).connection
+    conn.receive_data(early)
+    conn.send(DataChunk(b"y"))
+    conn.receive_data(rest)
+
+    with pytest.raises(RemoteProtocolError, match=f"250 cannot answer {'DataEnd' if last else 'ChunkEnd'}"):
+        conn.next_event()
+    assert conn.state is State.CLOSED
+
+
+def test_refusal_that_began_before_the_end_of_a_chunk_is_its_reply() -> None:
+    conn = client_in_chunk(2, last=True).connection
+    conn.receive_data(b"45")
+    conn.send(DataChunk(b"y"))
+    conn.receive_data(b"2 full\r\n")
+
+    assert conn.next_event() == Answered(DataEnd(), Reply(452, "full"))
+    assert conn.may_send(Rset())
+
+
+def test_replies_to_earlier_chunks_may_come_before_the_end_of_a_chunk() -> None:
+    book = client("PIPELINING", "CHUNKING", at=State.RCPT).ask(Bdat(1), DataChunk(b"x"), Bdat(2, last=True))
+    book.ask(DataChunk(b"y")).send(OK).expect(250).ask(DataChunk(b"z")).send(OK).expect(250)
+
+
+@pytest.mark.parametrize("last", [False, True])
 def test_chunk_that_is_refused_early_is_sent_completely(last: bool) -> None:
     """R3030-2-11, R3030-2-13: otherwise the server would parse the octets of the chunk as commands."""
     book = client_in_chunk(3, last=last).wire(b"BDAT 3%b\r\nx" % (b" LAST" * last))

@@ -8,8 +8,9 @@
 # Bodies. No reply is due while a body is sent, but the server may refuse the body early or close the connection. So the
 # stream is checked for input before each piece. Each BDAT chunk has a reply; with PIPELINING the replies to many chunks
 # may be pending while the next chunk is sent, so that a network with a long delay is used fully.
-# Early input. A server may close an idle session with a 421. So all input that has arrived is read before a command is
-# written; otherwise the client would take this 421 for the reply to the command.
+# Early input. A server may close an idle session with a 421, or send a reply too many. So all input that has arrived is
+# read before a command is written, before the final dot, and before the last octet of the last chunk. Otherwise the
+# client would take this input for the reply to the command or to the message.
 #
 # Lost connections. Replies are valid even if the connection ends after them. So each reply is added to the caller's
 # list at once, and the caller can use the list after an exception. After a failed write, the replies that have arrived
@@ -102,9 +103,7 @@ class ClientDriver:
         self._observer = observer or _ignore
         self._slowest = 0.0
         """The longest time that this side took for a piece of a body, in seconds."""
-        self._is_busy = False
-        self._is_at_end = False
-        self._is_closed = False
+        self._is_busy = self._is_at_end = self._is_closed = False
         self._last: Request | None = None
 
         self.usage: Usage = Usage()
@@ -276,8 +275,13 @@ class ClientDriver:
             return
 
         self._send(Bdat(len(data), last))
-        if data:
-            self._send(DataChunk(data))
+        head, tail = (data[:-1], data[-1:]) if last else (b"", data)
+        if head:
+            self._send(DataChunk(head))
+            await self._flush(answers)
+            await self._read_arrived(answers)
+        if tail and self.is_open:
+            self._send(DataChunk(tail))
         await self._take_answers(answers, left=left)
         self.progress.add(len(data))
 
@@ -401,8 +405,7 @@ class ClientDriver:
             self._receive(data)
 
     async def _flush(self, answers: list[Answered]) -> None:
-        data = self._conn.data_to_send()
-        if not data:
+        if not (data := self._conn.data_to_send()):
             return
 
         now, budgets = self._clock(), self._conn.budgets

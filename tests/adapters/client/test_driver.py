@@ -4,7 +4,18 @@ from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 
-from smtpcore import BodyType, ClientBudgets, ClientConfig, Data, LocalProtocolError, Mail, Path, Rcpt, Reply
+from smtpcore import (
+    BodyType,
+    ClientBudgets,
+    ClientConfig,
+    Data,
+    LocalProtocolError,
+    Mail,
+    Path,
+    Rcpt,
+    RemoteProtocolError,
+    Reply,
+)
 from smtpcore_adapters.client._driver import ClientDriver
 from tests.adapters.fakes import Early, FakeStream, Silence, chunks, step
 from tests.adapters.playbook import ACCEPTED, ONE, SENDER, ScriptedServer, client, next_server
@@ -78,7 +89,8 @@ def test_bdat_is_used_and_pipelined_if_offered() -> None:
 def test_each_chunk_waits_for_its_reply_without_pipelining() -> None:
     book = client("CHUNKING").send(OK, OK, OK, OK, ACCEPTED)
     assert book.deliver(b"x" * 262_142 + b"\r\n" + b"y" * 262_142 + b"\r\nz\r\n").accepted
-    assert len(book.sent) == 5
+    assert len(book.sent) == 6
+    assert book.sent[-2:] == [b"BDAT 3 LAST\r\nz\r", b"\n"]
 
 
 def test_refused_chunk_is_the_result_and_resets_the_transaction() -> None:
@@ -98,6 +110,39 @@ def test_refusal_of_the_first_chunk_overrides_the_reply_to_the_last_chunk() -> N
     book = client("PIPELINING", "CHUNKING").send(OK + OK, b"552 5.3.4 full\r\n503 what\r\n", OK)
 
     assert book.deliver(pieces)[ONE] == Reply(552, "full", enhanced="5.3.4")
+
+
+@pytest.mark.parametrize(("early", "rest"), [(OK, b""), (b"2", b"50 OK\r\n"), (b"250-a\r\n", b"250 b\r\n")])
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_reply_that_began_before_the_last_octet_does_not_accept_the_message(
+    early: bytes, rest: bytes, lmtp: bool
+) -> None:
+    book = client("PIPELINING", "CHUNKING", lmtp=lmtp).send(OK + OK, Silence.HALF, Early(early), rest + ACCEPTED)
+    with pytest.raises(RemoteProtocolError, match="250 cannot answer DataEnd"):
+        book.deliver(b"hi\r\n")
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_refusal_before_the_last_octet_of_the_last_chunk_keeps_the_session(lmtp: bool) -> None:
+    book = client("PIPELINING", "CHUNKING", lmtp=lmtp)
+    book.send(OK + OK, Silence.HALF, Early(b"552 5.3.4 full\r\n"), OK + OK, ACCEPTED)
+
+    assert book.deliver(b"hi\r\n")[ONE] == Reply(552, "full", enhanced="5.3.4")
+    assert book.sent[-2:] == [b"BDAT 4 LAST\r\nhi\r", b"\n"]
+    assert book.deliver().accepted
+
+
+def test_goodbye_before_the_last_octet_of_the_last_chunk_ends_the_session() -> None:
+    book = client("PIPELINING", "CHUNKING").send(OK + OK, Silence.HALF, Early(b"421 4.3.2 bye\r\n"))
+
+    assert book.deliver(b"hi\r\n")[ONE] == Reply(421, "bye", enhanced="4.3.2")
+    assert book.sent[-1] == b"BDAT 4 LAST\r\nhi\r"
+
+
+def test_last_chunk_of_one_octet_is_sent_at_once() -> None:
+    book = client("CHUNKING", "BINARYMIME", "8BITMIME").send(OK, OK, ACCEPTED)
+    assert book.deliver(b"x", body_type=BodyType.BINARYMIME).accepted
+    assert book.sent[-1] == b"BDAT 1 LAST\r\nx"
 
 
 def test_empty_body_is_one_empty_last_chunk() -> None:
@@ -121,7 +166,7 @@ def test_binary_body_is_sent_unchanged() -> None:
     book = client("CHUNKING", "BINARYMIME", "8BITMIME").send(OK, OK, ACCEPTED)
     assert book.deliver(b"\x00\n\r\xff", body_type=BodyType.BINARYMIME).accepted
     assert book.sent[0] == b"MAIL FROM:<a@c.example> BODY=BINARYMIME\r\n"
-    assert book.sent[-1] == b"BDAT 4 LAST\r\n\x00\n\r\xff"
+    assert book.sent[-2:] == [b"BDAT 4 LAST\r\n\x00\n\r", b"\xff"]
 
 
 def test_partial_reply_during_the_body_is_read_to_its_end() -> None:
@@ -234,7 +279,7 @@ def test_number_of_chunks_without_a_reply_is_limited() -> None:
 
     book = client("PIPELINING", "CHUNKING").send(OK + OK, reply_to_all)
     assert book.deliver([b"x" * 262_142 + b"\r\n"] * 151).accepted
-    assert sent == [0, 101, 151]
+    assert sent == [0, 101, 152]  # the last octet of the last chunk is a write of its own
 
 
 @pytest.mark.parametrize("offers", [(), ("CHUNKING",)])

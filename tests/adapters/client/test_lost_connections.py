@@ -5,6 +5,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import anyio
 import pytest
@@ -269,6 +270,49 @@ def test_unsolicited_reply_is_not_mistaken_for_the_reply_to_the_next_command(bac
     with serving(server) as address:
         run(backend, main, address.port, tls=TlsMode.NONE)
     assert "NOOP" not in server.heard
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+@pytest.mark.parametrize(
+    ("offers", "error"),
+    [
+        (("PIPELINING", "CHUNKING"), "250 cannot answer DataEnd"),
+        (("CHUNKING",), "250 cannot answer DataEnd"),
+        (("PIPELINING",), "the server sent 250 without a request"),
+        ((), "the server sent 250 without a request"),
+    ],
+)
+def test_reply_that_came_before_the_end_of_the_message_does_not_accept_it(
+    backend: str, offers: tuple[str, ...], error: str, lmtp: bool
+) -> None:
+    """The server sends a reply too many, as soon as the client sends the message."""
+
+    def surplus(peer: Peer) -> None:
+        peer.until(b"x")
+        peer.send(OK)
+        peer.close()
+
+    def answer(peer: Peer) -> None:
+        peer.send(OK)
+        if "CHUNKING" in offers:
+            surplus(peer)
+
+    async def main(connect: Connect) -> None:
+        async with connect() as client:
+            stream = client._driver.stream
+            original = stream.send
+
+            async def send(data: bytes, timeout: float) -> None:
+                await original(data, timeout)
+                if b"x" in data:
+                    await arrival(client)
+
+            waiting = patch.object(type(stream), "send", lambda self, *values: send(*values))
+            with waiting, pytest.raises(RemoteProtocolError, match=error):
+                await client.send(SENDER, ONE, b"xyz\r\n")
+
+    with serving(Answering(*offers, RCPT=answer, BODY=surplus)) as address:
+        run(backend, main, address.port, tls=TlsMode.NONE, lmtp=lmtp)
 
 
 # Bodies that are abandoned

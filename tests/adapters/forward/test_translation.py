@@ -143,7 +143,7 @@ def test_binary_body_is_sent_to_a_server_with_binarymime() -> None:
     relay = Relay(EHLO + mail + RCPT + b"BDAT 6 LAST\r\nA\n\r\xff\0b", next_servers=[hop], trace=False)
 
     assert relay.codes[-1] == "250 2.0.0"
-    assert hop.sent[-2:] == [b"BDAT 6 LAST\r\nA\n\r\xff\0b", QUIT]
+    assert hop.sent[-3:] == [b"BDAT 6 LAST\r\nA\n\r\xff\0", b"b", QUIT]
 
 
 def test_auth_parameter_is_forwarded_for_authenticated_clients_only() -> None:
