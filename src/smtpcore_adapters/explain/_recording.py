@@ -216,7 +216,8 @@ def _count_of_sides(texts: Iterable[str], form: _Format) -> int:
 
 
 def _recordings(sessions: Iterable[Iterable[Item]]) -> tuple[Recording, ...]:
-    parts = [part for items in sessions for part in _cut(items)] or [[]]
+    # A session may end after its TLS handshake, without a line.
+    parts = [part for items in sessions for part in _cut(items) if any(item.side is not Side.TLS for item in part)]
     found = tuple(Recording(tuple(part)) for part in parts)
     if not any(_is_smtp(item) for recording in found for item in recording.items):
         raise Unreadable(_EMPTY)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smtpcore_adapters.explain import Unreadable, explain, join, read
+from smtpcore_adapters.explain import Side, Unreadable, explain, join, read
 from tests.adapters.explain.dialogues import found
 
 SWAKS = """=== Trying 127.0.0.1:25...
@@ -170,3 +170,13 @@ def test_bytes_expression_in_a_recording_is_evaluated() -> None:
     (recording,) = read(b"S: 220 a\nB: 9\nb'EHLO ' + 'c' * 2 + b'\\r\\n'\nC: QUIT\n")
 
     assert [item.data for item in recording.items] == [b"220 a\r\n", b"EHLO cc\r\n", b"QUIT\r\n"]
+
+
+def test_session_that_ends_after_its_handshake_is_left_out() -> None:
+    time = "2026-01-01T00:00:00.000+00:00"
+    lines = (f"{time} 0123456789ab -- TLSv1.3", f"{time} cdef01234567 S: 220 s.example", f"{time} cdef01234567 C: QUIT")
+    (recording,) = read("\n".join(lines).encode())
+
+    assert [item.side for item in recording.items] == [Side.SERVER, Side.CLIENT]
+    with pytest.raises(Unreadable, match="no line is from a client or server"):
+        read(lines[0].encode())
