@@ -43,10 +43,27 @@ class ClientFinding:
 
 
 def lines_of(evidence: ClientEvidence, violation: Violation | None = None) -> list[str]:
-    """Return the lines of a dialogue and of the reported result; without QUIT if the violation has no use for it."""
+    """Return the lines of a dialogue and of the reported result.
+
+    For a violation, QUIT is left out if it has no use. If more than 12 lines are left and the violation is at the end
+    of a session, the accepted commands before a message are in one line, and so is a connection like an earlier one.
+    """
+    lines = _lines_of(evidence, violation)
+    is_at_end = violation is not None and violation.law in _AT_END
+    return _lines_of(evidence, violation, is_brief=True) if is_at_end and len(lines) > _MAX_LINES else lines
+
+
+_MAX_LINES = 12
+_AT_END = ("order", "dots", "once", "bounds", "quit")
+"""Laws for which the accepted commands before a message do not matter."""
+
+
+def _lines_of(evidence: ClientEvidence, violation: Violation | None, *, is_brief: bool = False) -> list[str]:
     law = violation.law if violation else ""
     needs_quit = violation is None or violation.verb == "QUIT" or law in ("bounds", "once")
-    lines = [*_hidden(evidence.behaviour), *dialogue_of(evidence.visits, with_quit=needs_quit)]
+    needed = {"QUIT", *(answer.key for answer in evidence.behaviour.answers), violation.verb if violation else ""}
+    shown = dialogue_of(evidence.visits, with_quit=needs_quit, is_brief=is_brief, needed=needed)
+    lines = [*_hidden(evidence.behaviour), *shown]
     if law not in ("", "report", "delivery", "bounds", "once"):
         return lines
     if isinstance(evidence.result, bool):
@@ -249,9 +266,9 @@ class ClientFuzzer:
                 return None
 
             gathered[candidate] = found
-            return len(lines_of(found, shown))
+            return len(_lines_of(found, shown))
 
-        reduction = BehaviourReduction(behaviour, len(lines_of(evidence, violation)), length_of)
+        reduction = BehaviourReduction(behaviour, len(_lines_of(evidence, violation)), length_of)
         best = gathered[reduction.run()]
         shown = _found(violation, best)
         assert shown, "each accepted candidate shows the violation"

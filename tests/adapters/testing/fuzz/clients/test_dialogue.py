@@ -1,12 +1,16 @@
 """Visits are printed as dialogues."""
 
+from typing import Any
+
+import pytest
+
 from smtpcore_adapters.testing.fuzz.clients import Answer, Behaviour, dialogue_of
 from tests.adapters.check.clients.broken_clients import Correct
 from tests.adapters.testing.fuzz.clients.helpers import MESSAGE, evidence_of, listener_for
 
 
-def _lines(*pieces: bytes, behaviour: Behaviour | None = None, with_quit: bool = True) -> list[str]:
-    return dialogue_of(evidence_of(*pieces, behaviour=behaviour).visits, with_quit=with_quit)
+def _lines(*pieces: bytes, behaviour: Behaviour | None = None, **options: Any) -> list[str]:
+    return dialogue_of(evidence_of(*pieces, behaviour=behaviour).visits, **options)
 
 
 def test_messages_are_shortened() -> None:
@@ -67,3 +71,55 @@ def test_start_of_tls_and_connections_are_marked() -> None:
     lines = dialogue_of(with_tls.visits)
     assert lines[5:7] == ["-- TLS", "C: EHLO c.example"]
     assert dialogue_of([*with_tls.visits] * 2)[0] == "connection 1:"
+
+
+# Brief dialogues
+
+
+@pytest.mark.parametrize(
+    ("needed", "reply", "verbs"),
+    [
+        ((), b"", "MAIL, RCPT and DATA"),
+        (("DATA",), b"", "MAIL and RCPT"),
+        ((), b"250 a\r\n250 b\r\n", "MAIL"),
+        ((), b"550 no\r\n", "MAIL"),
+    ],
+)
+def test_accepted_commands_are_one_line_of_a_brief_dialogue(needed: tuple[str, ...], reply: bytes, verbs: str) -> None:
+    behaviour = Behaviour(answers=(Answer("RCPT", reply),) if reply else ())
+    lines = _lines(*MESSAGE, behaviour=behaviour, is_brief=True, needed=needed)
+
+    first = f"-- the usual replies to EHLO, {verbs}" if verbs != "MAIL" else "-- the usual replies to EHLO and MAIL"
+    following = {"MAIL": "C: RCPT TO:<b@s.example>", "MAIL and RCPT": "C: DATA"}
+    assert lines[:2] == [first, following.get(verbs, "C: (a message of 3 octets)")]
+    assert lines[-1] == "-- the client sent QUIT"
+
+
+@pytest.mark.parametrize("needed", ["GREETING", "EHLO", "MAIL"])
+def test_fewer_than_two_accepted_commands_are_shown(needed: str) -> None:
+    assert _lines(*MESSAGE, is_brief=True, needed=[needed]) == _lines(*MESSAGE)
+
+
+def test_brief_dialogue_ends_its_first_line_at_the_start_of_tls() -> None:
+    visits = listener_for("starttls").attempt(Correct("starttls"), Behaviour().script()).visits
+    lines = dialogue_of(visits, is_brief=True)
+    assert lines[:3] == ["-- the usual replies to EHLO and STARTTLS", "-- TLS", "C: EHLO c.example"]
+
+    visits = listener_for("implicit").attempt(Correct("implicit"), Behaviour().script()).visits
+    assert dialogue_of(visits, is_brief=True)[0] == "-- the usual replies to EHLO, MAIL, RCPT and DATA, under TLS"
+
+
+def test_secrets_and_commands_without_a_reply_end_the_first_line() -> None:
+    behaviour = Behaviour(mechanisms=("LOGIN",))
+    lines = _lines(b"EHLO c\r\n", b"AUTH LOGIN\r\n", b"dGlt\r\n", b"c2VjcmV0\r\n", behaviour=behaviour, is_brief=True)
+
+    assert lines[:2] == ["-- the usual replies to EHLO and AUTH", "C: ***"]
+
+
+def test_connection_like_an_earlier_one_is_one_line() -> None:
+    visits = evidence_of(*MESSAGE).visits
+    lines = dialogue_of([*visits, *visits], is_brief=True)
+
+    assert lines[:2] == ["connection 1:", "-- the usual replies to EHLO, MAIL, RCPT and DATA"]
+    assert lines[-1] == "connection 2: like connection 1"
+    assert len(dialogue_of([*visits, *visits])) == 30
