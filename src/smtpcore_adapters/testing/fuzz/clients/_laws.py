@@ -363,6 +363,26 @@ def _unasked_body(visit: Visit, turns: Sequence[Turn]) -> Iterator[Violation]:
 _SEND_BODY = 354
 
 
+# The fallback to HELO
+
+
+def _fallback(evidence: ClientEvidence) -> Iterator[Violation]:
+    # A client that needs an extension, TLS or AUTH has no use for HELO.
+    if evidence.lmtp or evidence.tls == "starttls" or evidence.uses is None or evidence.uses - _OPTIONAL:
+        return
+    if any(turn.verb == "HELO" for turns in evidence.sessions for turn in turns):
+        return
+    for visit, turns in zip(evidence.visits, evidence.sessions, strict=True):
+        is_unknown = any(turn.verb == "EHLO" and turn.is_refused and turn.code in _UNKNOWN for turn in turns)
+        if is_unknown and visit.ended != _CLOSED:
+            yield _broken("EHLO", "no HELO follows a reply that EHLO is not known", is_warning=True)
+
+
+_OPTIONAL = {"SIZE", "BDAT"}
+_UNKNOWN = (500, 502)  # RFC 5321 4.2.2: unrecognized, not implemented
+_CLOSED = "the server closed the connection"
+
+
 # Results
 
 
@@ -505,6 +525,7 @@ CLIENT_LAWS: tuple[ClientLaw, ...] = (
     ClientLaw("bounds", "The client ends with a result, and reads no endless reply", "RFC 5321 4.5.3.2", _bounds),
     ClientLaw("delivery", "Well-formed positive replies of any shape deliver the message", "RFC 5321 4.2", _delivery),
     ClientLaw("quit", "A session ends with QUIT", "RFC 5321 4.1.1.10", _quit),
+    ClientLaw("fallback", "HELO follows if the server does not know EHLO", "RFC 5321 3.2", _fallback),
     ClientLaw("size", "A message is not larger than the offered SIZE", "RFC 1870 4", _size),
 )
 """All laws of clients, causes before their consequences."""

@@ -13,6 +13,7 @@ from smtpcore_adapters.testing.fuzz.clients import (
     ClientFuzzer,
     ClientReport,
     ClientSettings,
+    Violation,
     _engine,
     _generation,
     fuzz_client,
@@ -70,6 +71,10 @@ SLOW: dict[Callable[..., Correct], str] = {
     broken.SendsLongLines: "form",
     broken.SendsUtf8Header: "offers",
     broken.SendsUtf8Recipient: "offers",
+    broken.KnowsNoHelo: "fallback",
+    broken.TalksAfterQuit: "order",
+    broken.DoublesNoSingleDot: "dots",
+    broken.SendsTwice: "once",
 }
 
 WITH_TLS: dict[Callable[..., Correct], str] = {
@@ -88,13 +93,6 @@ SLOW_WITH_TLS: dict[Callable[..., Correct], str] = {
     broken.IgnoresMechanisms: "auth",
     broken.CallsRefusedLoginSuccess: "report",
 }
-
-LONG_DIALOGUES: dict[Callable[..., Correct], str] = {
-    broken.TalksAfterQuit: "order",
-    broken.DoublesNoSingleDot: "dots",
-    broken.SendsTwice: "once",
-}
-"""Faults that show only after a whole session."""
 
 MAX_LINES = 12
 
@@ -124,21 +122,12 @@ def test_broken_client_with_tls_is_found_with_a_short_dialogue(client: Callable[
     _check(client("starttls", logs_in=client in broken.BROKEN_WITH_LOGIN), tables[client])
 
 
-@long
-@pytest.mark.parametrize("client", LONG_DIALOGUES)
-def test_fault_after_a_whole_session_is_found(client: Callable[..., Correct]) -> None:
-    law = LONG_DIALOGUES[client]
-
-    assert law in {finding.violation.law for finding in fuzz(client(), law=law).findings}
-
-
 def test_each_broken_client_of_the_checks_is_fuzzed_too() -> None:
     tables = (broken.BROKEN_CONNECTIONS, broken.BROKEN_TRANSACTIONS, broken.BROKEN_WITH_TLS, broken.BROKEN_WITH_LOGIN)
     clients = {client for table in tables for client in table}
-    fuzzed = QUICK | SLOW | WITH_TLS | SLOW_WITH_TLS | LONG_DIALOGUES
+    fuzzed = QUICK | SLOW | WITH_TLS | SLOW_WITH_TLS
 
-    # The fallback to HELO is recommended only.
-    assert clients - set(fuzzed) == {broken.KnowsNoHelo}
+    assert clients <= set(fuzzed)
 
 
 def test_behaviours_are_drawn_after_the_openings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,6 +270,17 @@ def test_parts_of_a_behaviour_that_octets_do_not_show_are_printed(size: int, tex
     lines = lines_of(evidence_of(*MESSAGE, behaviour=behaviour))
 
     assert lines[:2] == [f"-- replies are sent in {text}", "-- the certificate of the server has a wrong name"]
+
+
+@pytest.mark.parametrize("law", ["order", "dots", "once", "bounds", "report", "offers"])
+def test_long_dialogue_of_a_fault_at_the_end_of_a_session_is_brief(law: str) -> None:
+    evidence = evidence_of(*MESSAGE, behaviour=Behaviour(segment_size=5))
+    is_brief = law in ("order", "dots", "once", "bounds")
+    lines = lines_of(evidence, Violation(law, "", "QUIT", ""))
+
+    assert ("-- the usual replies to EHLO, MAIL, RCPT and DATA" in lines) == is_brief
+    assert len(lines) == (7 if is_brief else 15)
+    assert len(lines_of(evidence)) == 15
 
 
 # Clients that connect by themselves

@@ -18,7 +18,6 @@ from tests.adapters.check.clients import broken_clients as broken
 from tests.adapters.check.clients.broken_clients import Correct
 from tests.adapters.testing.fuzz.clients.helpers import ENVELOPE, MESSAGE, broken_laws, evidence_of, listener_for
 from tests.adapters.testing.fuzz.clients.test_engine import (
-    LONG_DIALOGUES,
     QUICK,
     SLOW,
     SLOW_WITH_TLS,
@@ -45,7 +44,7 @@ def _with(*answers: Answer, **fields: Any) -> Behaviour:
 
 
 def test_each_law_has_a_broken_client() -> None:
-    tables = QUICK | SLOW | WITH_TLS | SLOW_WITH_TLS | LONG_DIALOGUES
+    tables = QUICK | SLOW | WITH_TLS | SLOW_WITH_TLS
 
     assert set(tables.values()) == {law.name for law in CLIENT_LAWS}
 
@@ -229,6 +228,46 @@ def test_message_that_must_be_sent_under_tls_needs_an_offer() -> None:
     found = broken_laws(evidence_of(b"EHLO c\r\n", behaviour=behaviour, uses=frozenset(), tls="starttls"))
 
     assert found == []
+
+
+# The fallback to HELO
+
+EHLO_ONLY = (b"EHLO c\r\n", b"QUIT\r\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "reply", "fields", "is_broken"),
+    [
+        (EHLO_ONLY, b"502 No\r\n", {}, True),
+        (EHLO_ONLY, b"500 No\r\n", {}, True),
+        (EHLO_ONLY, b"500 No\r\n", {"uses": {"SIZE", "BDAT"}}, True),
+        (EHLO_ONLY, b"500 No\r\n", {"tls": "implicit"}, True),
+        (EHLO_ONLY, b"550 No\r\n", {}, False),
+        (EHLO_ONLY, b"421 No\r\n", {}, False),
+        (EHLO_ONLY, b"500 No\r\n", {"uses": None}, False),
+        (EHLO_ONLY, b"500 No\r\n", {"uses": {"AUTH"}}, False),
+        (EHLO_ONLY, b"500 No\r\n", {"uses": {"SMTPUTF8", "SIZE"}}, False),
+        (EHLO_ONLY, b"500 No\r\n", {"tls": "starttls"}, False),
+        ((b"EHLO c\r\n", b"HELO c\r\n", b"QUIT\r\n"), b"500 No\r\n", {}, False),
+        ((b"EHLO c\r\n", b"EHLO c\r\n", b"QUIT\r\n"), None, {}, False),
+    ],
+)
+def test_helo_follows_if_ehlo_is_not_known(
+    lines: tuple[bytes, ...], reply: bytes | None, fields: dict[str, Any], is_broken: bool
+) -> None:
+    evidence = evidence_of(*lines, behaviour=_with(Answer("EHLO", reply)), **{"uses": frozenset(), **fields})
+
+    found = [(each.verb, each.is_warning) for each in violations_of(evidence) if each.law == "fallback"]
+    assert found == [("EHLO", True)] * is_broken
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_helo_cannot_follow_in_lmtp_or_after_the_end_of_the_connection(*, lmtp: bool) -> None:
+    answer = Answer("EHLO", b"500 No\r\n", then=Then.CONTINUE if lmtp else Then.CLOSE)
+    lines = (b"LHLO c\r\n" if lmtp else b"EHLO c\r\n", b"QUIT\r\n")
+    evidence = evidence_of(*lines, behaviour=_with(answer), lmtp=lmtp, uses=frozenset())
+
+    assert "fallback" not in [law for law, _ in broken_laws(evidence)]
 
 
 # Bounds
