@@ -4,7 +4,7 @@
 
 Each run takes SECONDS, by default 600. The variants of the server are SMTP, LMTP, AUTH with XCLIENT, and AUTH with
 PROXY; those of the client are SMTP, LMTP, STARTTLS and implicit TLS. `server`, `client` and names of adapters limit
-the runs.
+the runs. As in `smtpcore fuzz`, warnings are no findings.
 """
 
 import itertools
@@ -43,8 +43,12 @@ def main() -> None:
     chosen = [parts[word] for word in sys.argv[2:] if word in parts] or parts.values()
     total = 0
     for name, sessions, found, unstable in itertools.chain.from_iterable(part(backends, seconds) for part in chosen):
-        total += len(found)
-        sys.stdout.write(f"{name}: {sessions} sessions, {len(found)} findings, {len(unstable)} unstable\n")
+        warnings = sum(each.violation.is_warning for each in found)
+        faults = len(found) - warnings
+        total += faults
+        sys.stdout.write(
+            f"{name}: {sessions} sessions, {faults} findings, {warnings} warnings, {len(unstable)} unstable\n"
+        )
         for each in found:
             sys.stdout.write("\n".join([f"{each.violation}", *each.lines, "", ""]))
         for violation in unstable:
