@@ -131,8 +131,8 @@ def test_message_of_2_kb_is_received_within_its_call_limits() -> None:
     # These limits only go down.
     count = calls.count("message of 2 KB")
 
-    assert len(count.calls) <= 160
-    assert len(count.calls) + count.builtins <= 331
+    assert len(count.calls) <= 158
+    assert len(count.calls) + count.builtins <= 301
 
 
 def test_call_counter_refuses_an_unexpected_reply(monkeypatch: pytest.MonkeyPatch) -> None:

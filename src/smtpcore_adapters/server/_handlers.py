@@ -28,7 +28,7 @@ from ._handler_types import Replies
 from ._header import Header
 from ._mechanisms import MechanismExchange
 from ._message import Message
-from ._notifications import AbortConnection, AtOnce, Decider, Decision, Drop, HandlerDone
+from ._notifications import DROP, AbortConnection, AtOnce, Decider, Decision, Drop, HandlerDone
 from ._wire import Wire
 
 
@@ -77,14 +77,14 @@ class Handlers:
                 except BaseException as exc:
                     return await self.failed(event, name, exc)
 
-                if isinstance(reply, Drop):
+                if reply is DROP:
                     raise ConnectionDropped
                 if reply is not None:
                     return reply, Decider.HANDLER, name
 
-        if isinstance(event, InvalidCommand):
+        if type(event) is InvalidCommand:
             return event.reply, Decider.RULE, event.rule
-        if isinstance(event, UnknownCommand) and _is_http(event):
+        if type(event) is UnknownCommand and _is_http(event):
             return wire.reach("http")
 
         # `names` is empty only for an AuthCancel.
@@ -212,8 +212,8 @@ class Handlers:
         session = self._wire.session
         for handler, blocking in self._app.handlers.get(name, ()):
             answer: Any = self._call(handler, subject, blocking=True) if blocking else handler(session, subject)
-            # The answer is nearly always a coroutine or a `Reply`: `isawaitable` takes longer than `isinstance`.
-            if isinstance(answer, _COROUTINE) or isawaitable(answer):
+            # The answer is nearly always a coroutine or a `Reply`: `isawaitable` takes longer than a look at the type.
+            if type(answer) is CoroutineType or (type(answer) is not Reply and isawaitable(answer)):
                 answer = await answer
             if isinstance(answer, Reply):
                 return answer
@@ -239,8 +239,6 @@ def _is_http(command: UnknownCommand) -> bool:
 def _name(handler: object) -> str:
     return getattr(handler, "__qualname__", None) or repr(handler)
 
-
-_COROUTINE: Final[tuple[type[Any], ...]] = (CoroutineType,)
 
 PER_RECIPIENT: Final = (Mapping, list, tuple)
 """The types of `Replies`: a reply for each recipient, in LMTP."""

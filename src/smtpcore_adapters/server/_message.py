@@ -105,12 +105,6 @@ class Message:
         return tuple(path.address for path in self.forward_paths)
 
     def __aiter__(self) -> Pieces:
-        return self._pieces()
-
-    def __iter__(self) -> Pieces:
-        return self._pieces()
-
-    def _pieces(self) -> Pieces:
         if self._whole is not None:
             return Pieces(partial(_pop, [self._whole]), self._stream)
         if self._started and not self._source.is_aborted:
@@ -118,6 +112,8 @@ class Message:
 
         self._started = True
         return Pieces(self._source.pull_body, self._stream)
+
+    __iter__ = __aiter__
 
     def put_back(self, body: bytes) -> None:
         """Provide the whole body again after reading it, so that later handlers can read it."""

@@ -81,8 +81,8 @@ class MessageExchange:
     async def run(self, event: Data | Bdat | Burl) -> None:
         """Reply to `event`, except to BDAT, whose octets follow at once. Then receive the body, if there is one."""
         wire = self._wire
-        if isinstance(event, Data):
-            await self._handlers.run(event)
+        if type(event) is Data:
+            wire.answer(event, *await self._handlers.decide(event))
             if wire.conn.state is not State.DATA:
                 return
 
@@ -129,7 +129,7 @@ class MessageExchange:
         # In LMTP one reply for each recipient (RFC 2033 4.2), in SMTP one reply for all.
         conn, end = self._wire.conn, self._end
         owed = conn.replies_owed
-        if isinstance(end, InvalidData) and end.rule != _PROGRAM:
+        if type(end) is InvalidData and end.rule != _PROGRAM:
             decisions: list[Decision] = [(end.reply, Decider.RULE, end.rule)] * owed
         elif isinstance(answer, Reply):
             decisions = [(answer, decided_by, rule)] * owed
@@ -255,7 +255,7 @@ class MessageExchange:
             self._failure = exc
             raise MessageAborted(str(exc) or type(exc).__name__) from exc
 
-        if isinstance(self._end, InvalidData):
+        if type(self._end) is InvalidData:
             raise MessageAborted(str(self._end.reply))
 
         return data
@@ -270,9 +270,9 @@ class MessageExchange:
 
         while self._end is None:
             event = await self._wire.next_event()
-            if isinstance(event, DataChunk):
+            if type(event) is DataChunk:
                 return event.data
-            if isinstance(event, HeaderEnd):
+            if type(event) is HeaderEnd:
                 continue
             if isinstance(event, _ENDS):
                 self._end = event

@@ -220,14 +220,13 @@ class SessionLoop:
                 if event is NEED_TLS:
                     await wire.start_tls()
                 continue  # NEED_DATA: the wait was interrupted to shut down
-            if isinstance(event, ConnectionClosed):
+            if type(event) is ConnectionClosed:
                 await wire.flush()
                 return wire.closed_by
 
             transaction = wire.conn.transaction if record.forwarded else None
-            exchange = self._EXCHANGES.get(type(event))
-            if exchange:
-                await exchange(self, event)
+            if type(event) in self._EXCHANGES:
+                await self._EXCHANGES[type(event)](self, event)
             else:  # as `Handlers.run`, but with one coroutine less for each command
                 wire.answer(event, *await self._handlers.decide(event))
             if transaction and not wire.conn.transaction:

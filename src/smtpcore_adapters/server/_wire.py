@@ -65,7 +65,7 @@ from ._wording import Wordings
 _TOO_SLOW = "you took too long"
 _TIME_FOR_QUIT = 1.0  # seconds to wait for QUIT before the 421 of a shutdown
 T = TypeVar("T")
-_MESSAGE_ENDS = (DataEnd, InvalidData)
+_MESSAGE_ENDS = frozenset({DataEnd, InvalidData})
 _MOST_REPLIES = 100  # replies in the queue: a client that reads no replies could otherwise fill the memory
 
 
@@ -312,11 +312,11 @@ class Wire:
             sent, decided_by = self._send_similar(event, reply, decided_by)
 
         self._unsent += 1
-        self._was_message = isinstance(event, _MESSAGE_ENDS)
+        self._was_message = type(event) in _MESSAGE_ENDS
         reply_class = sent.reply_class
         if reply_class is ReplyClass.GOODBYE:
             self.closed_by = Reason.GOODBYE
-        elif isinstance(event, Quit):
+        elif type(event) is Quit:
             self.closed_by = Reason.QUIT
 
         if self._app.observers:
