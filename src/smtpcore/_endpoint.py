@@ -279,7 +279,8 @@ class Endpoint(ABC, Generic[B]):
 
     def within_session(self, end: float) -> float:
         """Return `end`, or the time at which the budget of the session is spent if that time is earlier."""
-        return min(end, self._timer.opened + self.budgets.session) if self._timer else end
+        end_of_session = self._timer.opened + self.budgets.session if self._timer else inf
+        return end if end < end_of_session else end_of_session
 
     def send_deadline(self, now: float) -> float:
         """Return the deadline of a write that begins now. If the write is not complete by then, call `send_failed`."""

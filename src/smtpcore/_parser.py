@@ -28,7 +28,7 @@ HIDDEN_RESPONSE = b"AUTH ***"
 _UNKNOWN = Parameter[object]("", object, lambda text: text or True, octets=0)
 
 _MAY_BE_UTF8 = frozenset({Mail, Rcpt, Vrfy, Expn})  # RFC 6531 3.1
-_match_quoted_path = re.compile(r'<((?:[^"<>]|"(?:[^"\\]|\\.)*")*)>').match
+_match_quoted_path = re.compile(r'((?:[^"<>]|"(?:[^"\\]|\\.)*")*)(>)(.*)').match
 _match_auth = re.compile(rb"\s*AUTH\b(?:\s+([\w-]{1,20})\s+\S)?", re.IGNORECASE).match
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
@@ -97,19 +97,13 @@ def _parse_hello(kind: type[Helo | Ehlo | Lhlo], argument: str, dialect: Dialect
 
 def _parse_path(kind: type[Mail | Rcpt], argument: str, dialect: Dialect) -> Command:
     keyword, refusal = ("FROM:", rules.BAD_SENDER) if kind is Mail else ("TO:", rules.BAD_RECIPIENT)
-    start = len(keyword)
-    end = -1
-    if argument[:start].upper() == keyword and argument[start : start + 1] == "<":
-        if '"' not in argument:
-            end = argument.find(">", start)
-        elif path := _match_quoted_path(argument, start):
-            end = path.end() - 1
-    if end < 0:
+    opening, _, text = argument.partition("<")
+    quoted = _match_quoted_path(text) if '"' in text else None
+    address, closing, rest = quoted.groups() if quoted else text.partition(">")
+    if opening.upper() != keyword or not closing or ('"' in text and not quoted):
         raise CommandRejected(rules.BAD_PATH.fill(verb=kind.verb, keyword=keyword))
 
-    rest = argument[end + 1 :]
     params = _parse_params(rest, kind.verb, dialect) if rest else NO_PARAMS
-    address = argument[start + 1 : end]
     if kind is Mail and address and "@" not in address and not dialect.wide:
         raise CommandRejected(refusal)
     try:

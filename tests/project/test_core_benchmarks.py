@@ -132,7 +132,7 @@ def test_message_of_2_kb_is_received_within_its_call_limits() -> None:
     count = calls.count("message of 2 KB")
 
     assert len(count.calls) <= 158
-    assert len(count.calls) + count.builtins <= 301
+    assert len(count.calls) + count.builtins <= 297
 
 
 def test_call_counter_refuses_an_unexpected_reply(monkeypatch: pytest.MonkeyPatch) -> None:
