@@ -18,10 +18,14 @@ from smtpcore import (
     ConnectionOpened,
     Data,
     DataEnd,
+    Ehlo,
     Helo,
     InvalidCommand,
     InvalidData,
+    Lhlo,
+    Mail,
     Quit,
+    Rcpt,
     ReplyClass,
     Rset,
     StartTls,
@@ -42,6 +46,16 @@ class Role(Enum):
 
     SERVER = "server"
     CLIENT = "client"
+
+
+class Part(Enum):
+    """A part of the transitions of an end, with a diagram of its own: the labels of a larger diagram would overlap."""
+
+    SESSION = "The beginning and the end of a session"
+    PEER = "TLS, AUTH and XCLIENT"
+    DATA = "A message with DATA"
+    BDAT = "A message with BDAT"
+    BURL = "Replies to BURL"
 
 
 _NAMES: Final[Mapping[type[object] | Step, str]] = {
@@ -68,6 +82,11 @@ _CLASSES: Final[Mapping[frozenset[ReplyClass | None], str]] = {
     frozenset({None}): "",
 }
 
+_CHUNKS: Final = {State.CHUNK, State.LAST_CHUNK, State.CHUNKED, State.CHUNK_REFUSED}
+_CHUNK_CAUSES: Final = {Step.CHUNK, Step.LAST_CHUNK, Step.DISCARDED_CHUNK, ChunkEnd}
+_MESSAGE_CAUSES: Final = {Mail, Rcpt, Data, DataEnd, InvalidData, Rset} | _CHUNK_CAUSES
+_SESSION_CAUSES: Final = {ConnectionOpened, Ehlo, Helo, Lhlo, Quit}
+
 _BEFORE_CHUNK: Final = tuple(state for state in State if (state, Burl, ReplyClass.COMPLETION) in MOVES)
 
 _PROSE: Final = """\
@@ -80,8 +99,8 @@ server looks up each reply that it sends, the client each reply that it receives
 while no command or reply is in transit.
 
 The label of an arrow is a command or another event, and the class of the reply to it. `MAIL 2yz` is a positive reply \
-to MAIL. A label without a class is a transition without a reply. The box `session` stands for all states inside it. A \
-reply without an arrow does not change the state.
+to MAIL. A label without a class is a transition without a reply. The box `session` stands for each of its states. A \
+reply without an arrow does not change the state. The transitions of an end are in five diagrams.
 
 Two kinds of transitions are not drawn. A 421 or 521 to any event leads from every state to CLOSED. The end of \
 the stream, a failed write, and an error of the protocol also lead to CLOSED.
@@ -111,13 +130,24 @@ def takes(role: Role, move: Move) -> bool:
     return not is_part and not (cause is Data and state is not State.RCPT)
 
 
-def diagram(role: Role) -> Iterator[str]:
-    """Yield the lines of a Mermaid diagram of the transitions of one end."""
+def part_of(state: State, then: State, cause: type[object] | Step) -> Part:
+    """Return the part of a transition."""
+    if cause is Burl or (cause is DataEnd and state in _BEFORE_CHUNK):
+        return Part.BURL
+    if cause not in _MESSAGE_CAUSES:
+        return Part.SESSION if cause in _SESSION_CAUSES else Part.PEER
+
+    is_chunk = cause in _CHUNK_CAUSES or not _CHUNKS.isdisjoint({state, then})
+    return Part.BDAT if is_chunk else Part.DATA
+
+
+def diagram(role: Role, part: Part) -> Iterator[str]:
+    """Yield the lines of a Mermaid diagram of a part of the transitions of one end."""
     classes: dict[tuple[State, State, str], set[ReplyClass | None]] = defaultdict(set)
     for move, then in MOVES.items():
         state, cause, reply_class = move
         is_drawn = then is not state and reply_class is not ReplyClass.GOODBYE and cause is not Step.CLOSE
-        if is_drawn and takes(role, move):
+        if is_drawn and takes(role, move) and part_of(state, then, cause) is part:
             classes[state, then, name(cause, state, role)].add(reply_class)
 
     sources: dict[tuple[State, str, str], list[State]] = defaultdict(list)
@@ -133,15 +163,17 @@ def diagram(role: Role) -> Iterator[str]:
         for source in ["session"] * is_common + apart:
             arrows[source, then][answer].append(event)
 
-    yield "stateDiagram-v2"
-    yield "    [*] --> CONNECTED"
-    yield "    state session {"
-    yield from (f"        {state.name}" for state in State if state in session)
-    yield "    }"
-    for (source, then), labels in arrows.items():
+    yield from ("stateDiagram-v2", "    direction LR")
+    if part is Part.SESSION:
+        yield "    [*] --> CONNECTED"
+    if any(source == "session" for source, _ in arrows):
+        yield f'    state "session: {", ".join(state.name for state in State if state in session)}" as session'
+    order = ["session", *(state.name for state in State)]  # the layout follows the order of the lines
+    for (source, then), labels in sorted(arrows.items(), key=lambda arrow: order.index(arrow[0][0])):
         text = ", ".join(f"{' or '.join(events)} {answer}".rstrip() for answer, events in labels.items())
         yield f"    {source} --> {then.name}: {text}"
-    yield "    CLOSED --> [*]"
+    if part is Part.SESSION:
+        yield "    CLOSED --> [*]"
 
 
 def name(cause: type[object] | Step, state: State, role: Role) -> str:
@@ -161,7 +193,9 @@ def page() -> str:
     """Return the text of docs/state-machine.md."""
     lines = [_PROSE.format(count=len(State))]
     for role in Role:
-        lines += [f"## The {role.value}\n", "```mermaid", *diagram(role), "```\n"]
+        lines.append(f"## The {role.value}\n")
+        for part in Part:
+            lines += [f"### {part.value} ({role.value})\n", "```mermaid", *diagram(role, part), "```\n"]
 
     lines += ["## The states\n", "| state | requests in sequence | a server waits for |", "|---|---|---|"]
     for state in State:
