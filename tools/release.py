@@ -35,6 +35,7 @@ Everything is ready. These steps remain:
   4. twine upload dist/*.whl dist/*.tar.gz
   5. Publish the other files of dist with the tag: the bill of materials and SHA256SUMS.
   6. mike deploy --push --update-aliases -F build/mkdocs.yml {minor} latest
+     The first time also: mike set-default --push -F build/mkdocs.yml latest
   7. Install smtpcore {version} from the index, and send a message.
   8. Begin the next section of CHANGELOG.md: ## [Unreleased]"""
 
