@@ -115,7 +115,7 @@ class Config(_Given):
     tolerance: Tolerance = Tolerance.STRICT
     """The treatment of commands with malformed syntax or addresses. Default: strict."""
     starttls: bool = False
-    """Whether STARTTLS is offered (RFC 3207). Your program has to perform the TLS handshake."""
+    """Whether STARTTLS is offered (RFC 3207). Your program performs the TLS handshake."""
     require_tls: bool = False
     """Whether commands other than NOOP, EHLO, STARTTLS and QUIT are refused before TLS (RFC 3207 section 4)."""
     lmtp: bool = False
@@ -123,8 +123,8 @@ class Config(_Given):
     auth_mechanisms: tuple[str, ...] = ()
     """The SASL mechanisms that your program implements, in upper case. By default none, and no AUTH (RFC 4954)."""
     plaintext_auth: bool | tuple[str, ...] = False
-    """Whether AUTH is also offered without TLS, where anyone on the network path can read passwords. A tuple names the
-    mechanisms that are offered without TLS."""
+    """Whether AUTH is also offered without TLS, where anyone on the path can read passwords. A tuple names
+    mechanisms to offer without TLS."""
     require_auth: bool = False
     """Whether only authenticated clients may send mail (RFC 6409 section 4.3)."""
     disabled: frozenset[str] = OFF_BY_DEFAULT
@@ -133,13 +133,13 @@ class Config(_Given):
     """Keywords to remove from `disabled`: `{"DSN"}`."""
     unknown_parameters: bool = False
     """Whether MAIL and RCPT accept parameters of unknown extensions, which your program can then read as text. By
-    default such parameters are refused, because the client relies on their effect (RFC 5321 4.1.1.11)."""
+    default they are refused, because the client relies on their effect (RFC 5321 4.1.1.11)."""
     min_by_time: int | None = None
     """The minimum by-time in seconds that DELIVERBY accepts and announces (RFC 2852)."""
     max_hold_for: int | None = None
     """The maximum delay in seconds that FUTURERELEASE accepts (RFC 4865).
 
-    FUTURERELEASE is offered if both this and `max_hold_until` are set. Set both only if your program does hold
+    FUTURERELEASE is offered if `max_hold_until` is set too. Set both only if your program holds
     messages back.
     """
     max_hold_until: datetime | None = None

@@ -10,12 +10,13 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, SupportsIndex, is_typeddict
 
 _WIDTH: Final = 100  # columns
+_MAX_DEFAULT: Final = 40  # characters; the signature shows longer ones
 
 
 def show_texts(module: Mapping[str, object]) -> None:
@@ -53,10 +54,26 @@ class _Docstring(str):
         if is_dataclass(kind):
             title = "Fields"
 
-        texts = [f"{name}: {' '.join(text.split())}" for name, text in texts_of(kind).items()]
-        lines = [textwrap.fill(text, _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8) for text in texts]
+        defaults = _defaults_of(kind)
+        lines = [_entry(name, defaults.get(name, ""), " ".join(text.split())) for name, text in texts_of(kind).items()]
         docstring = inspect.cleandoc(str(self))
         return "\n".join([docstring, "", f"{title}:", *lines]) if lines else docstring
+
+
+def _entry(name: str, default: str, text: str) -> str:
+    # Many texts name the default with its unit.
+    title = f"{name} = {default}" if default and "default" not in text.lower() else name
+    indent = " " * 4
+    return textwrap.fill(
+        f"{title}: {text}", _WIDTH, initial_indent=indent, subsequent_indent=indent * 2, break_on_hyphens=False
+    )
+
+
+def _defaults_of(kind: Any) -> Mapping[str, str]:
+    """Return the short defaults of the fields of a dataclass, by name."""
+    given = [each for each in (fields(kind) if is_dataclass(kind) else ()) if each.default is not MISSING]
+    shown = {each.name: str(each.default) if isinstance(each.default, Enum) else repr(each.default) for each in given}
+    return {name: default for name, default in shown.items() if len(default) <= _MAX_DEFAULT}
 
 
 def texts_of(kind: Any) -> Mapping[str, str]:

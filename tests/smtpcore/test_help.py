@@ -1,7 +1,7 @@
 """The texts of fields, attributes and members in `help()`."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from pydoc import plain, render_doc
@@ -44,6 +44,20 @@ class Colour(Enum):
     """Like blood."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """A pen."""
+
+    colour: Colour = Colour.RED
+    """The colour of the ink."""
+    name: str = "A name that is much too long for the list"
+    """The name on the pen."""
+    width: float = 0.5
+    """The width of a line in millimetres, 0.5 by default."""
+    lines: list[Point] = field(default_factory=list)
+    """The lines that the pen has drawn."""
+
+
 class Choices(TypedDict, total=False):
     """The choices."""
 
@@ -78,7 +92,7 @@ def test_fields_follow_the_docstring_in_the_order_of_the_source() -> None:
         "Fields:\n"
         "    x: The distance to the left border, in millimetres. The text is so long that it needs several\n"
         "        lines in the help.\n"
-        "    y: The distance to the upper border. The second paragraph."
+        "    y = 0: The distance to the upper border. The second paragraph."
     )
 
 
@@ -95,6 +109,18 @@ def test_fields_follow_the_docstring_in_the_order_of_the_source() -> None:
 )
 def test_help_shows_the_texts(kind: Any, expected: str) -> None:
     assert expected in shown(kind)
+
+
+def test_short_defaults_follow_the_names_of_fields() -> None:
+    assert inspect.getdoc(Pen) == (
+        "A pen.\n"
+        "\n"
+        "Fields:\n"
+        "    colour = Colour.RED: The colour of the ink.\n"
+        "    name: The name on the pen.\n"
+        "    width: The width of a line in millimetres, 0.5 by default.\n"
+        "    lines: The lines that the pen has drawn."
+    )
 
 
 def test_texts_of_base_classes_come_first() -> None:
