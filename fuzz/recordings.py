@@ -24,7 +24,11 @@ NOTATIONS: tuple[dict[Side, bytes], ...] = tuple(
             b"2026-01-01T00:00:00.000+00:00 0123456789ab S: ",
             b"2026-01-01T00:00:00.000+00:00 0123456789ab -- TLSv1",
         ),
-        (b"[2026-01-01 12:00:00] DEBUG [x] C: ", b"[2026-01-01 12:00:00] DEBUG [x] S: ", b"[x] Connection upgraded"),
+        (
+            b"[2026-01-01 12:00:00] DEBUG [x] C: ",
+            b"[2026-01-01 12:00:00] DEBUG [x] S: ",
+            b"[2026-01-01 12:00:00] INFO  [x] Connection upgraded with STARTTLS",
+        ),
         (b" -> ", b"<-  ", b"=== TLS started"),
         (b"--> ", b"<-- ", b"TLS session parameters:"),
         (b"CLIENT -> SERVER: ", b"SERVER -> CLIENT: ", b""),
