@@ -95,6 +95,13 @@ def test_accepted_commands_are_one_line_of_a_brief_dialogue(needed: tuple[str, .
     assert lines[-1] == "-- the client sent QUIT"
 
 
+def test_session_may_end_with_its_accepted_commands() -> None:
+    assert _lines(*MESSAGE[:3], is_brief=True) == [
+        "-- the usual replies to EHLO, MAIL and RCPT",
+        "-- the client closed the connection",
+    ]
+
+
 @pytest.mark.parametrize("needed", ["GREETING", "EHLO", "MAIL"])
 def test_fewer_than_two_accepted_commands_are_shown(needed: str) -> None:
     assert _lines(*MESSAGE, is_brief=True, needed=[needed]) == _lines(*MESSAGE)
