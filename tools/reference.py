@@ -36,6 +36,9 @@ OPTIONS: Final = {
 }
 """The classes of options, each with a title."""
 
+_AFTER_GUIDES: Final = ("---", "search:", "  boost: 0.4", "---", "")
+"""The head of a page with many names: in results of a search, the pages that explain the names come first."""
+
 FIXTURES: Final = ("smtp_server", "smtp_server_options", "smtp_pair")
 
 
@@ -98,7 +101,7 @@ def _module_page(module: ModuleType) -> str:
     for name in names_of(module):
         kinds[_kind_of(getattr(module, name))].append(name)
 
-    lines = [f"# {module.__name__}", "", *_paragraphs(module), ""]
+    lines = [*_AFTER_GUIDES, f"# {module.__name__}", "", *_paragraphs(module), ""]
     for kind in ("Classes", "Functions", "Enumerations", "Exceptions", "Values and types"):
         if kinds[kind]:
             lines += [f"## {kind}", ""]
@@ -108,7 +111,9 @@ def _module_page(module: ModuleType) -> str:
 
 def _fixtures_page() -> str:
     directives = [line for name in FIXTURES for line in (f"::: pytest_smtpcore.{name}", "")]
-    return "\n".join(["# pytest_smtpcore", "", *_paragraphs(pytest_smtpcore), "", "## Fixtures", "", *directives])
+    return "\n".join(
+        [*_AFTER_GUIDES, "# pytest_smtpcore", "", *_paragraphs(pytest_smtpcore), "", "## Fixtures", "", *directives]
+    )
 
 
 def _kind_of(value: object) -> str:

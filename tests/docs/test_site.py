@@ -75,6 +75,16 @@ def test_page_of_options_has_the_reply_of_each_limit() -> None:
         assert any(row.startswith(f"| `{option}` |") and f"| {reply} |" in row for row in rows)
 
 
+def test_search_shows_the_pages_of_modules_after_the_guides(pages: dict[str, str]) -> None:
+    later = {path for path, text in pages.items() if text.startswith("---\nsearch:\n  boost: 0.4\n---\n")}
+
+    assert len(later) > 30
+    assert later == {path for path in pages if path.startswith("reference/")} - {
+        "reference/index.md",
+        "reference/options.md",
+    }
+
+
 def test_navigation_has_every_page_once(pages: dict[str, str]) -> None:
     shown = re.findall(r"[-:] ([\w./-]+\.md)$", configuration(), re.MULTILINE)
 
