@@ -53,7 +53,7 @@ _EXAMPLES = (Submitter(), Submitter(Mailbox("e=mc2@example.com")), Submitter(Mai
 _carry = partial(_parse_auth, make=Mailbox)
 AUTH = Parameter("AUTH", Submitter, _parse_auth, octets=500, relay=_relay, carry=_carry, examples=_EXAMPLES)
 
-EXTENSION = Extension(
+EXTENSION: Extension = Extension(
     keyword="AUTH",
     arguments=lambda config: " ".join(config.auth_mechanisms),
     parse_arguments=_parse_mechanisms,

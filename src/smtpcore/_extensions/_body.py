@@ -35,8 +35,8 @@ BODY = Parameter("BODY", BodyType, one_of(_NOT_BINARY), octets=14, relay=_relay,
 # RFC 3030 section 3 (8): the line grows by 16 octets.
 BINARY_BODY = Parameter("BODY", BodyType, one_of(BodyType), octets=16, relay=_relay, examples=tuple(BodyType))
 
-EIGHT_BIT_MIME = Extension(keyword="8BITMIME", parse_arguments=parse_nothing, mail=(BODY,))
-BINARYMIME = Extension(
+EIGHT_BIT_MIME: Extension = Extension(keyword="8BITMIME", parse_arguments=parse_nothing, mail=(BODY,))
+BINARYMIME: Extension = Extension(
     keyword="BINARYMIME",
     parse_arguments=parse_nothing,
     needs=frozenset({"CHUNKING"}),  # RFC 3030 section 3 (1)

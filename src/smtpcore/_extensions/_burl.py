@@ -50,7 +50,7 @@ class Burl(ExtensionCommand):
         return f"BURL {self.uri}{' LAST' if self.last else ''}"
 
 
-EXTENSION = Extension(
+EXTENSION: Extension = Extension(
     keyword="BURL",
     arguments=lambda config: " ".join(config.burl),
     parse_arguments=lambda text: tuple(text.split()),

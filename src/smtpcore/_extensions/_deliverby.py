@@ -77,7 +77,7 @@ BY = Parameter(
     examples=(DeliverBy(120, ByMode.RETURN), DeliverBy(-30, ByMode.NOTIFY), DeliverBy(0, ByMode.NOTIFY, trace=True)),
 )
 
-EXTENSION = Extension(
+EXTENSION: Extension = Extension(
     keyword="DELIVERBY",
     arguments=lambda config: "" if config.min_by_time is None else str(config.min_by_time),
     # RFC 2852 section 2. With a malformed minimum, DELIVERBY counts as not offered: the minimum is unknown.

@@ -195,4 +195,4 @@ ORCPT = Parameter(
     examples=(OriginalRecipient.of("rfc822", "a+b@example.com"), OriginalRecipient.of("utf-8", "\u00e9@example.com")),
 )
 
-EXTENSION = Extension(keyword="DSN", parse_arguments=parse_nothing, mail=(RET, ENVID), rcpt=(NOTIFY, ORCPT))
+EXTENSION: Extension = Extension(keyword="DSN", parse_arguments=parse_nothing, mail=(RET, ENVID), rcpt=(NOTIFY, ORCPT))

@@ -42,4 +42,4 @@ class Etrn(ExtensionCommand):
         return f"ETRN {self.argument}"
 
 
-EXTENSION = Extension(keyword="ETRN", parse_arguments=parse_nothing, commands=(Etrn,))
+EXTENSION: Extension = Extension(keyword="ETRN", parse_arguments=parse_nothing, commands=(Etrn,))

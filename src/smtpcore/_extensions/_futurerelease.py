@@ -68,7 +68,7 @@ _TIMES = (datetime(2030, 1, 1, tzinfo=UTC), datetime(2029, 12, 31, 23, 59, 59, 5
 HOLDFOR = Parameter("HOLDFOR", int, _parse_holdfor, octets=0, relay=_relay, examples=(1, 600))
 HOLDUNTIL = Parameter("HOLDUNTIL", datetime, _parse_holduntil, octets=34, relay=_relay, examples=_TIMES)
 
-EXTENSION = Extension(
+EXTENSION: Extension = Extension(
     keyword="FUTURERELEASE",
     arguments=_announce,
     parse_arguments=_parse_limits,

@@ -39,4 +39,4 @@ def _parse_limits(text: str) -> SessionLimits:
     return SessionLimits(mail_max=get("MAILMAX"), rcpt_max=get("RCPTMAX"), rcpt_domain_max=get("RCPTDOMAINMAX"))
 
 
-EXTENSION = Extension(keyword="LIMITS", arguments=_announce, parse_arguments=_parse_limits)
+EXTENSION: Extension = Extension(keyword="LIMITS", arguments=_announce, parse_arguments=_parse_limits)

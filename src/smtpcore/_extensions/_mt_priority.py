@@ -18,7 +18,7 @@ MT_PRIORITY = Parameter(
     examples=(-9, 0, 9),
 )
 
-EXTENSION = Extension(
+EXTENSION: Extension = Extension(
     keyword="MT-PRIORITY",
     arguments=lambda config: config.priority_policy or "",
     parse_arguments=lambda text: text if _match_policy(text) else None,  # RFC 6710 4.1 (3)

@@ -26,7 +26,7 @@ SOLICIT = Parameter[tuple[str, ...]](
     examples=(("net.example:ADV",), ("net.example:ADV", "org.example:ADV:ADLT")),
 )
 
-EXTENSION = Extension(
+EXTENSION: Extension = Extension(
     keyword="NO-SOLICITING",
     arguments=lambda config: ",".join(config.solicitation_classes),
     parse_arguments=lambda text: tuple(word for word in text.split(",") if word),  # RFC 3865 2.2

@@ -15,7 +15,7 @@ def _relay(requiretls: bool, hop: NextHop) -> bool | Reply | None:
 
 REQUIRETLS = Parameter("REQUIRETLS", bool, parse_flag, octets=11, relay=_relay, examples=(True,))
 
-EXTENSION = Extension(
+EXTENSION: Extension = Extension(
     keyword="REQUIRETLS",
     parse_arguments=parse_nothing,
     offered=lambda config, tls: tls,  # RFC 8689 section 2: the extension is meaningless without TLS

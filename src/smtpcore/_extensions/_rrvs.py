@@ -62,4 +62,4 @@ _EXAMPLES = (
 )
 RRVS = Parameter("RRVS", ValidSince, _parse_rrvs, octets=33, relay=_relay, examples=_EXAMPLES)  # RFC 7293 3.1
 
-EXTENSION = Extension(keyword="RRVS", parse_arguments=parse_nothing, rcpt=(RRVS,))
+EXTENSION: Extension = Extension(keyword="RRVS", parse_arguments=parse_nothing, rcpt=(RRVS,))

@@ -27,7 +27,7 @@ def _relay(size: int, hop: NextHop) -> int | Reply | None:
 
 SIZE = Parameter("SIZE", int, _parse_size, octets=26, relay=_relay, examples=(0, 1000, 10**9))
 
-EXTENSION = Extension(
+EXTENSION: Extension = Extension(
     keyword="SIZE",
     arguments=lambda config: str(config.max_message_size or ""),
     # RFC 1870 section 3: 0 means no fixed limit. A malformed limit is treated like 0: sizes can still be declared.

@@ -17,7 +17,7 @@ def _relay(smtputf8: bool, hop: NextHop) -> bool | Reply | None:
 # RFC 6531 3.1 (5): the line grows by 10 octets.
 SMTPUTF8 = Parameter("SMTPUTF8", bool, parse_flag, octets=10, relay=_relay, examples=(True,))
 
-EXTENSION = Extension(
+EXTENSION: Extension = Extension(
     keyword="SMTPUTF8",
     parse_arguments=parse_nothing,
     needs=frozenset({"8BITMIME"}),  # RFC 6531 3.1 (8)

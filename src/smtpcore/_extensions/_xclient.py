@@ -114,7 +114,7 @@ _FORMS: Mapping[str, Callable[[str], bool]] = {
     "PROTO": lambda value: value.upper() in ("SMTP", "ESMTP"),
 }
 
-EXTENSION = Extension(
+EXTENSION: Extension = Extension(
     keyword="XCLIENT",
     arguments=lambda config: " ".join(Xclient.names),
     parse_arguments=lambda text: tuple(text.split()),

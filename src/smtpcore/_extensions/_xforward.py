@@ -19,7 +19,7 @@ class Xforward(AttributesCommand):
     names: ClassVar[tuple[str, ...]] = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 
 
-EXTENSION = Extension(
+EXTENSION: Extension = Extension(
     keyword="XFORWARD",
     arguments=lambda config: " ".join(Xforward.names),
     parse_arguments=lambda text: tuple(text.split()),
