@@ -1,14 +1,13 @@
 """The states of an SMTP session, and its waits. `_state.py` has the transitions between the states."""
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import Any
 
 
 class Key(Enum):
     """Base class of enums whose members are keys of tables, with a fast hash: each command needs several look-ups."""
 
-    if not TYPE_CHECKING:  # pragma: no branch - no type fits for checkers
-        __hash__ = object.__hash__  # the `__hash__` of Enum is slower
+    __hash__: Any = object.__hash__  # the `__hash__` of Enum is slower
 
 
 class State(Key):
