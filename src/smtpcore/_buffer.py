@@ -27,13 +27,13 @@ class LineError(Exception):
         self.fault = fault
 
 
-class ReceiveBuffer(bytearray):
-    """A queue of octets. Data is appended with `+=` and taken out as lines or as runs of octets."""
+class ReceiveBuffer:
+    """A queue of octets. Data is appended to `octets` and taken out as lines or as runs of octets."""
 
-    __slots__ = ("_searched", "ended_bare", "skipping")
+    __slots__ = ("_searched", "ended_bare", "octets", "skipping")
 
     def __init__(self) -> None:
-        super().__init__()
+        self.octets = bytearray()
         self._searched = 0  # before this position there is no LF, and no CR except possibly the last octet
         self.skipping = False
         """Whether the rest of a faulty line is being skipped."""
@@ -46,49 +46,50 @@ class ReceiveBuffer(bytearray):
         `limit` is the maximum length of a line in octets, CR LF included. With `bare_lf`, a bare LF also ends a line.
         Raises `LineError` for a faulty line, and skips the line up to the next LF.
         """
+        octets = self.octets
         if self.skipping:
-            found = self.find(b"\n")
-            del self[: found + 1 if found >= 0 else len(self)]
+            found = octets.find(b"\n")
+            del octets[: found + 1 if found >= 0 else len(octets)]
             self.skipping = found < 0
             if self.skipping:
                 return None
 
-        lf = self.find(b"\n", self._searched, limit)
-        cr = self.find(b"\r", self._searched, lf if lf >= 0 else limit)
+        lf = octets.find(b"\n", self._searched, limit)
+        cr = octets.find(b"\r", self._searched, lf if lf >= 0 else limit)
         if lf > 0 and cr == lf - 1:
             end = cr
         elif bare_lf and lf >= 0:
-            end = lf - self.endswith(b"\r", 0, lf)
-        elif not bare_lf and (lf >= 0 or 0 <= cr < min(len(self), limit) - 1):
+            end = lf - octets.endswith(b"\r", 0, lf)
+        elif not bare_lf and (lf >= 0 or 0 <= cr < min(len(octets), limit) - 1):
             end = cr if cr >= 0 else lf
             raise self._fault(end, end + 1, LineFault.BARE_NEWLINE, skipping=cr >= 0)
-        elif len(self) >= limit:
+        elif len(octets) >= limit:
             raise self._fault(limit, 0, LineFault.TOO_LONG, skipping=True)
         else:
-            self._searched = len(self) if bare_lf or cr < 0 else cr
+            self._searched = len(octets) if bare_lf or cr < 0 else cr
             return None
 
-        line = bytes(self[:end])
-        del self[: lf + 1]
+        line = bytes(octets[:end])
+        del octets[: lf + 1]
         self._searched = 0
         self.ended_bare = end == lf
         return line
 
     def _fault(self, end: int, used: int, fault: LineFault, *, skipping: bool) -> LineError:
-        error = LineError(bytes(self[:end]), fault)
-        del self[:used]
+        error = LineError(bytes(self.octets[:end]), fault)
+        del self.octets[:used]
         self._searched = 0
         self.skipping = skipping
         return error
 
     def take_at_most(self, size: int) -> bytes:
         """Take the next `size` octets, or all octets if there are fewer."""
-        run = bytes(memoryview(self)[:size])
-        del self[:size]
+        run = bytes(memoryview(self.octets)[:size])
+        del self.octets[:size]
         self._searched = 0
         return run
 
     def search(self, pattern: Callable[[bytearray, int], Match[bytes] | None], start: int = 0) -> int:
         """Return the position of the first match at or after `start`, or -1. `pattern` is a regex's method `search`."""
-        found = pattern(self, start)
+        found = pattern(self.octets, start)
         return found.start() if found else -1

@@ -209,12 +209,12 @@ class ClientConnection(Endpoint[ClientBudgets]):
         if self._state is State.CLOSED:
             return self._closed()
         if self._expects_handshake():
-            if len(self._buffer):
+            if len(self._buffer.octets):
                 raise self._injected()
             return self._await_data() if self._end_of_stream else Signal.NEED_TLS
 
         if not self._reader.is_amid:
-            self._reply_start = self._received - len(self._buffer)
+            self._reply_start = self._received - len(self._buffer.octets)
         pending = self._pending[0] if self._pending else None
         is_auth = pending is not None and isinstance(pending.request, _OF_AUTH)
         try:
@@ -242,7 +242,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
     def _await_data(self) -> ClientEvent | Signal:
         if not self._end_of_stream:
             return Signal.NEED_DATA
-        if len(self._buffer) or self._reader.is_amid:
+        if len(self._buffer.octets) or self._reader.is_amid:
             raise self._broken("the connection was closed inside a reply")
         if self._left or (self._state is State.DATA and not self._pending):
             raise self._broken("the connection was closed inside a body")
@@ -332,7 +332,7 @@ class ClientConnection(Endpoint[ClientBudgets]):
         if isinstance(request, _OCTETS):
             self._left -= len(request.data) if self._left else 0
             if self._pending and not self._left:
-                self._pending[-1].end = self._received
+                self._pending[-1].end = float(self._received)
             return
 
         ahead = self._state_ahead()

@@ -134,7 +134,7 @@ class Connection(Endpoint[Budgets]):
 
         state = self._state
         if state in _BETWEEN_LINES:
-            return self._read_line() if self._buffer else self._await_data()
+            return self._read_line() if self._buffer.octets else self._await_data()
         if state in IN_BODY:
             return self._read_body(self._buffer)
         if state is State.CONNECTED and not self._expects_handshake():
@@ -162,9 +162,9 @@ class Connection(Endpoint[Budgets]):
             self._refusals.count_idle()
             body.begin_chunk(None, last=burl.last)
             self._advance(chunk_step(last=burl.last))
-        self._part += data
+        self._part.octets += data
         if not data:
-            body.end_part(len(self._part))
+            body.end_part(len(self._part.octets))
 
     def _read_line(self) -> Event | Signal:
         if self._skip:
@@ -441,7 +441,7 @@ class Connection(Endpoint[Budgets]):
     @property
     def must_flush(self) -> bool:
         """Whether the queued replies must be written before further commands are read (RFC 2920 3.2)."""
-        return bool(self._output) and (self._must_flush or not self._buffer)
+        return bool(self._output) and (self._must_flush or not self._buffer.octets)
 
     def _forget_peer(self) -> None:
         super()._forget_peer()

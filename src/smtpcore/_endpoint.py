@@ -68,58 +68,44 @@ class Transaction:
 # next `tick` does, if the command is still incomplete.
 
 
+@dataclass(slots=True, eq=False)
 class Timer:
     """Measures the waits of one connection, from the first `tick` on."""
 
-    __slots__ = (
-        "_item",
-        "_item_from",
-        "_message",
-        "_message_from",
-        "_message_octets",
-        "_of",
-        "budget",
-        "deadline",
-        "now",
-        "octet_from",
-        "opened",
-        "received",
-        "taken",
-        "timed_out",
-        "wait",
-        "was_input",
-        "worked",
-    )
+    now: float
+    """The time of the last tick."""
+    opened: float
+    """The time of the first tick."""
+    octet_from: float
+    _item_from: float
+    _message_from: float
+    """The starts of the waits for the next octet, for the rest of a line or reply, and for the rest of a message.
+    These are times of the clock that stands still while the program works."""
 
-    def __init__(self, now: float) -> None:
-        self.now = self.opened = now
-        self.deadline = inf
-        """The time at which the current wait has to end."""
-        self.budget = ""
-        """The name of the budget that sets the deadline."""
-        self.wait = Wait.NOTHING
-        """The kind of the current wait."""
-        self.timed_out: TimedOut | None = None
-        """The event that `next_event` has to return next."""
+    deadline: float = inf
+    """The time at which the current wait has to end."""
+    budget: str = ""
+    """The name of the budget that sets the deadline."""
+    wait: Wait = Wait.NOTHING
+    """The kind of the current wait."""
+    timed_out: TimedOut | None = None
+    """The event that `next_event` has to return next."""
 
-        self.worked = 0.0
-        """Seconds for which the program worked, and did not wait for the peer."""
-        self.received = 0
-        self.taken = 0
-        """Octets received, and octets taken out of the receive buffer, up to the last tick."""
-        self.was_input = False
-        """Whether input arrived before the last tick."""
-        self.octet_from = self._item_from = self._message_from = now
-        """The starts of the waits for the next octet, for the rest of a line or reply, and for the rest of a message.
-        These are times of the clock that stands still while the program works."""
-        self._of: object = None
-        self._item = 0
-        """A number that identifies the awaited line or reply. For a line: its position in the stream. For a reply: the
-        number of replies that the request in `_of` still needs."""
-        self._message: object = None
-        """The message that is being received, or None."""
-        self._message_octets = 0
-        """Octets received before the first wait within the message."""
+    worked: float = 0.0
+    """Seconds for which the program worked, and did not wait for the peer."""
+    received: int = 0
+    taken: int = 0
+    """Octets received, and octets taken out of the receive buffer, up to the last tick."""
+    was_input: bool = False
+    """Whether input arrived before the last tick."""
+    _of: object | None = None
+    _item: int = 0
+    """A number that identifies the awaited line or reply. For a line: its position in the stream. For a reply: the
+    number of replies that the request in `_of` still needs."""
+    _message: object | None = None
+    """The message that is being received, or None."""
+    _message_octets: int = 0
+    """Octets received before the first wait within the message."""
 
     def stop(self) -> None:
         """End the wait: the program has to act, or the session is over."""
@@ -248,7 +234,7 @@ class Endpoint(ABC, Generic[B]):
     @property
     def trailing_data(self) -> bytes:
         """The octets that were received but not used."""
-        return bytes(self._buffer)
+        return bytes(self._buffer.octets)
 
     # Receiving
 
@@ -267,7 +253,7 @@ class Endpoint(ABC, Generic[B]):
         if (self._asked or self._state in _HANDSHAKES) and self._expects_handshake():
             raise self._injected()
 
-        self._buffer += data
+        self._buffer.octets += data
         self._received += len(data)
 
     def _expects_handshake(self) -> bool:
@@ -303,12 +289,12 @@ class Endpoint(ABC, Generic[B]):
         """
         timer = self._timer
         if timer is None:
-            timer = self._timer = Timer(now)
+            timer = self._timer = Timer(now, now, now, now, now)
         if self._state is State.CLOSED:
             return
 
         received = self._received
-        taken = received - len(self._buffer)
+        taken = received - len(self._buffer.octets)
         has_taken, was_input, before = taken != timer.taken, timer.was_input, timer.now
         if now < before:
             now = before
@@ -379,7 +365,7 @@ class Endpoint(ABC, Generic[B]):
         self._forget_peer()
 
     def _has_input(self) -> bool:
-        return bool(self._buffer)
+        return bool(self._buffer.octets)
 
     @abstractmethod
     def _forget_peer(self) -> None:

@@ -16,11 +16,11 @@ def read(segments: list[bytes]) -> tuple[list[tuple[int, list[str]]], ReplyReade
     reader, buffer = ReplyReader(CONFIG), ReceiveBuffer()
     found = []
     for segment in segments:
-        buffer += segment
+        buffer.octets += segment
         while taken := reader.take(buffer):
             code, texts = taken
             found.append((code, list(texts)))
-    return found, reader, bytes(buffer)
+    return found, reader, bytes(buffer.octets)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,6 @@ def test_octets_that_are_not_a_reply_are_a_remote_error(octets: bytes, error: st
 
 def test_caller_of_the_reply_reader_may_allow_longer_lines() -> None:
     buffer = ReceiveBuffer()
-    buffer += b"334 " + b"A" * 600 + b"\r\n"
+    buffer.octets += b"334 " + b"A" * 600 + b"\r\n"
 
     assert ReplyReader(CONFIG).take(buffer, least_limit=1000) == (334, ["A" * 600])

@@ -18,13 +18,20 @@ _EIGHT_BIT = (BodyType.EIGHT_BIT_MIME, BodyType.BINARYMIME)
 class OutgoingBody(BodyCheck):
     """A body that is being sent to the server."""
 
-    __slots__ = ("_at_line_start", "_type")
+    __slots__ = ("_at_line_start", "_config", "_in_chunks", "_type")
 
     def __init__(self, config: ClientConfig, type: BodyType | None, *, in_chunks: bool = False) -> None:
         # The size of a chunk is announced first, so line ends cannot be normalized.
         super().__init__(config, binary=type is BodyType.BINARYMIME, fixed_size=in_chunks)
-        self._type = type
+        self._config, self._type, self._in_chunks = config, type, in_chunks
         self._at_line_start = True
+
+    def copy(self) -> "OutgoingBody":
+        """Return an object in the same state, for trying out the next block."""
+        new = OutgoingBody(self._config, self._type, in_chunks=self._in_chunks)
+        new.continue_from(self)
+        new._at_line_start = self._at_line_start
+        return new
 
     def stuff(self, data: bytes) -> bytes:
         """Return the octets to send with DATA for a run of the body. Raises `LocalProtocolError` like `check`."""

@@ -130,15 +130,26 @@ def test_cr_at_the_end_of_a_run_is_held_back_until_the_next_run_or_the_end() -> 
     assert check.fault.rule == "bare_newlines"
 
 
-def test_copy_of_a_body_check_is_independent() -> None:
-    check = BodyCheck(Config(hostname="s.example"))
-    check.pass_on(b"a\r")
-    copy = check.copy()
+def test_body_check_continues_from_the_state_of_another() -> None:
+    check, other = (BodyCheck(Config(hostname="s.example", max_text_line=1000)) for _ in range(2))
+    check.pass_on(b"x" * 998 + b"\r")
+    other.continue_from(check)
 
-    assert copy.pass_on(b"b") == b""
-    assert copy.fault
+    assert other.pass_on(b"\n") == b"\r\n"
     assert check.pass_on(b"\n") == b"\r\n"
-    assert check.fault is None
+    assert check.fault is other.fault is None
+
+
+def test_body_check_continues_with_the_line_length_and_the_fault_of_another() -> None:
+    check, other = (BodyCheck(Config(hostname="s.example", max_text_line=1000)) for _ in range(2))
+    check.pass_on(b"x" * 999)
+    other.continue_from(check)
+    other.pass_on(b"\r\n")
+    assert other.fault
+    assert other.fault.rule == "max_text_line"
+
+    check.continue_from(other)
+    assert check.fault is other.fault
 
 
 def test_cr_at_the_end_of_a_run_is_a_fault_although_the_next_run_needs_no_check() -> None:

@@ -12,7 +12,7 @@ from ...helpers import bytewise
 
 def buffer_of(data: bytes) -> ReceiveBuffer:
     buffer = ReceiveBuffer()
-    buffer += data
+    buffer.octets += data
     return buffer
 
 
@@ -22,10 +22,10 @@ def unframe(segments: Iterable[bytes]) -> tuple[bytes, bytes, bool]:
     buffer = ReceiveBuffer()
     runs = []
     for segment in segments:
-        buffer += segment
+        buffer.octets += segment
         while not framing.ended and (run := framing.take(buffer)):
             runs.append(run)
-    return b"".join(runs), bytes(buffer), framing.ended
+    return b"".join(runs), bytes(buffer.octets), framing.ended
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_chunk_framing_takes_exactly_the_octets_of_the_chunk() -> None:
     assert (framing.take(buffer), framing.ended) == (b".\r\n", False)
     assert framing.take(buffer) == b""
 
-    buffer += b".\rQUIT"
+    buffer.octets += b".\rQUIT"
     assert (framing.take(buffer), framing.ended) == (b".\r", True)
     assert framing.take(buffer) == b""
-    assert bytes(buffer) == b"QUIT"
+    assert bytes(buffer.octets) == b"QUIT"
 
 
 def test_empty_chunk_has_ended_from_the_start() -> None:
@@ -102,5 +102,5 @@ def test_chunk_of_unknown_size_takes_all_octets_until_its_end_is_known() -> None
     assert (framing.take(buffer), framing.ended) == (b"a\r\n.\r\n", False)
 
     framing.left = 1
-    buffer += b"b"
+    buffer.octets += b"b"
     assert (framing.take(buffer), framing.ended) == (b"b", True)

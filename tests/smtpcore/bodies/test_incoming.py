@@ -23,13 +23,13 @@ def taken(form: Bodies, segments: Iterable[bytes], **changes: Any) -> tuple[list
     buffer = ReceiveBuffer()
     parts = []
     for segment in segments:
-        buffer += segment
+        buffer.octets += segment
         while taken := body.take(buffer):
             parts += taken
 
     assert body.ended
     assert body.take(buffer) == []
-    assert len(buffer) == 0
+    assert len(buffer.octets) == 0
     return parts, body.fault.reply.code if body.fault else None
 
 
@@ -93,7 +93,7 @@ def test_stuffed_dot_does_not_count_in_the_line_length(form: Bodies) -> None:
 def take(body: Body, data: bytes) -> list[bytes]:
     """Return all pieces of `body` after `data` has arrived."""
     buffer = ReceiveBuffer()
-    buffer += data
+    buffer.octets += data
     pieces = []
     while taken := body.take(buffer):
         pieces += taken

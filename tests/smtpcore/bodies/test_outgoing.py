@@ -88,3 +88,14 @@ def test_copy_of_an_outgoing_body_is_independent() -> None:
 
     assert copy.stuff(b".") == b".."
     assert body.stuff(b".") == b"."
+
+
+def test_fault_of_a_copy_is_not_a_fault_of_the_outgoing_body() -> None:
+    body = OutgoingBody(CONFIG, None)
+    assert body.stuff(b"a\r") == b"a"
+    copy = body.copy()
+    with pytest.raises(LocalProtocolError, match="bare CR or LF"):
+        copy.stuff(b"b")
+
+    assert copy.fault
+    assert body.stuff(b"\n") == b"\r\n"
