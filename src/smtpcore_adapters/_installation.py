@@ -13,6 +13,7 @@ EXTRAS = {
     "anyio": ("anyio",),
     "metrics": ("prometheus-client",),
     "reload": ("watchfiles",),
+    "speed": ("uvloop",),
     "idna": ("idna",),
     "shared-limits": ("redis",),
     "nats": ("nats-py", "nkeys"),

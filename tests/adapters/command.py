@@ -117,7 +117,7 @@ def running(
         if "as root" in line:  # a warning, because the tests run as root
             line = process.stderr.readline()
         assert line.startswith("listening on "), line + process.stderr.read()
-        host, _, port = line.removeprefix("listening on ").rpartition(":")
+        host, _, port = line.removeprefix("listening on ").partition(" with ")[0].rpartition(":")
         server = Running(process, host, int(port) if host else 0, maildir)  # a Unix socket has no port
         yield server
         process.send_signal(signal.SIGTERM)

@@ -58,7 +58,7 @@ def test_version_names_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None
 def test_extras_are_those_of_the_project_file() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = {
-        name: tuple(re.split("[>!<=]", requirement)[0] for requirement in requirements)
+        name: tuple(re.split("[>!<=;]", requirement)[0] for requirement in requirements)
         for name, requirements in project["optional-dependencies"].items()
         if name not in OWN_EXTRAS
     }

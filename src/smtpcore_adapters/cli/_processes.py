@@ -40,11 +40,13 @@ def run_alone(
     on_open: Callable[[], None] = lambda: None,
     notifier: Notifier = NO_SYSTEMD,
     drain_delay: float = 0.0,
+    event_loop: str = "",
     quiet: bool = False,
 ) -> None:
     """Run the server, and the metrics in a thread, until SIGINT or SIGTERM. Raise `OSError` if listening fails.
 
-    The server calls `on_open` and becomes `account` when it listens. With `quiet`, the addresses are not shown.
+    The server calls `on_open` and becomes `account` when it listens. With `quiet`, neither the addresses nor the name
+    of the `event_loop` are shown.
     """
     readiness = Readiness()
     stop = partial(_note_stop, readiness, notifier)
@@ -61,7 +63,7 @@ def run_alone(
         on_open()
         if account:
             account.become()
-        announce = partial(_announce, readiness, notifier, _address_of(metrics), addresses, quiet=quiet)
+        announce = partial(_announce, readiness, notifier, _address_of(metrics), addresses, event_loop, quiet=quiet)
 
         def drain() -> float:
             _note_drain(readiness, notifier)
@@ -82,6 +84,7 @@ def run_workers(
     on_open: Callable[[], None] = lambda: None,
     notifier: Notifier = NO_SYSTEMD,
     drain_delay: float = 0.0,
+    event_loop: str = "",
     quiet: bool = False,
 ) -> None:
     """Run `count` worker processes until SIGINT or SIGTERM; one more process serves the metrics of all workers.
@@ -111,10 +114,9 @@ def run_workers(
             limits,
             is_shared=account is not None,
             on_open=become_account,
-            on_ready=partial(_announce, readiness, notifier, _address_of(metrics), quiet=quiet),
+            on_ready=partial(_announce, readiness, notifier, _address_of(metrics), event_loop=event_loop, quiet=quiet),
             reloading=notifier.reloading,
-            # this serves the metrics until all workers have ended
-            readers=[partial(_work_for_metrics, metrics)] if metrics else [],
+            readers=[partial(_work_for_metrics, metrics)] if metrics else [],  # until all workers have ended
             on_death=_forget_process if metrics else lambda pid: None,
             on_stop=partial(_note_stop, readiness, notifier),
             drain_delay=drain_delay,
@@ -127,6 +129,7 @@ def _announce(
     notifier: Notifier,
     metrics: Address | None,
     addresses: Iterable[Address | None],
+    event_loop: str = "",
     *,
     quiet: bool = False,
 ) -> None:
@@ -135,7 +138,8 @@ def _announce(
     if quiet:
         return
 
-    click.echo(f"listening on {' and '.join(map(str, addresses))}", err=True)
+    with_loop = f" with {event_loop}" if event_loop else ""
+    click.echo(f"listening on {' and '.join(map(str, addresses))}{with_loop}", err=True)
     if metrics:
         click.echo(f"metrics at http://{metrics}/metrics", err=True)
 

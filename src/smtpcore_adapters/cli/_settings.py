@@ -143,6 +143,8 @@ class _Process:
     """Start again when a Python file changes, for development."""
     backend: Literal["asyncio", "trio", "threads"] = "asyncio"
     """Framework that runs the server."""
+    loop: Literal["auto", "asyncio", "uvloop"] = "auto"
+    """Event loop of the backend asyncio: by default uvloop if it is installed, which is faster, else that of Python."""
     workers: Annotated[int, Meta(ge=1, le=128)] = 1
     """Number of worker processes; the limits apply to all of them together."""
     user: str | None = None

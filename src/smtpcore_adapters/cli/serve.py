@@ -56,14 +56,15 @@ def serve(**options: Any) -> None:
     start_log(server)
     plan = make_plan(server)
     notifier, limits = Notifier(os.environ), limits_of(server)
-    run = counting(_reloading(_runner(server, limits), plan, notifier), plan.shared, plan.greylist)
+    event_loop = _event_loop(server)
+    run = counting(_reloading(_runner(server, limits, event_loop), plan, notifier), plan.shared, plan.greylist)
     add_handlers(plan)
     show_mail(plan.app, server, is_printing=plan.is_printing)
     raise_descriptor_limit(_FILES_PER_CONNECTION * server["max_connections"] + _OTHER_FILES)
 
     listeners = [each.listener for each in plan.listeners]
     how: dict[str, Any] = {"account": plan.account, "notifier": notifier, "quiet": server["quiet"]}
-    how["drain_delay"] = server["drain_delay"]
+    how |= {"drain_delay": server["drain_delay"], "event_loop": event_loop}
     if server["metrics_port"] is not None:
         how["metrics_at"] = Address(server["metrics_host"], server["metrics_port"])
     if plan.is_parsing_as_root:
@@ -80,12 +81,29 @@ def serve(**options: Any) -> None:
         raise click.UsageError(f"cannot listen on {exc.filename}: {exc.strerror or exc}{hint}") from exc
 
 
-def _runner(server: Settings, limits: Limits) -> Run:
+def _event_loop(server: Settings) -> str:
+    """Return the package of the event loop, or "" for the event loop of Python or of another framework."""
+    wanted = server["loop"]
+    if server["backend"] != "asyncio" and wanted != "auto":
+        raise server.error("{loop} has no effect with {backend} " + server["backend"] + ": leave out one of them")
+    if server["backend"] != "asyncio" or wanted == "asyncio":
+        return ""
+    if find_spec("uvloop"):  # not for Windows
+        return "uvloop"
+    if wanted == "uvloop":
+        raise server.error("{loop} uvloop needs another package: pip install 'smtpcore[speed]'")
+
+    return ""
+
+
+def _runner(server: Settings, limits: Limits, event_loop: str) -> Run:
     backend = server["backend"]
     if backend == "trio" and not find_spec("trio"):
         raise server.error("{backend} trio needs another package: pip install 'smtpcore[trio]'")
 
     run: Run = import_module(_BACKENDS[backend]).run
+    if event_loop:
+        run = partial(run, loop_factory=import_module(event_loop).new_event_loop)
     return partial(run, limits=limits)
 
 

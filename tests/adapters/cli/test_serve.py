@@ -324,6 +324,91 @@ def test_missing_trio_package_is_named_in_one_line(tmp_path: Path) -> None:
     assert_error_in_one_line(done, "smtpcore[trio]")
 
 
+def serve_without_uvloop(*options: str) -> list[str]:
+    """Return a command that runs `smtpcore serve` as if uvloop were not installed."""
+    code = (
+        "import importlib.util as util; find = util.find_spec;"
+        "util.find_spec = lambda name, *rest: None if name == 'uvloop' else find(name, *rest);"
+        f"import sys; sys.argv[1:] = ['serve', '--port', '0', *{options!r}];"
+        "from smtpcore_adapters.__main__ import main; main()"
+    )
+    return [sys.executable, "-c", code]
+
+
+def test_missing_uvloop_is_named_in_one_line_if_it_was_asked_for(tmp_path: Path) -> None:
+    done = subprocess.run(
+        serve_without_uvloop("--loop", "uvloop"),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert_error_in_one_line(done, "--loop uvloop", "smtpcore[speed]")
+
+
+def test_server_uses_the_event_loop_of_python_without_uvloop(tmp_path: Path) -> None:
+    # Not `start_python`, whose process has imported the package already.
+    with subprocess.Popen(serve_without_uvloop(), stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            line = listening_line(process)
+            assert " with " not in line
+            with smtplib.SMTP(line.removeprefix("listening on ").strip(), timeout=TIMEOUT) as smtp:
+                assert smtp.noop()[0] == 250
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("backend", ["trio", "threads"])
+def test_event_loop_has_no_effect_on_other_backends(backend: str) -> None:
+    done = run_in_process("serve", "--backend", backend, "--loop", "uvloop")
+    assert_error_in_one_line(done, "--loop has no effect", f"--backend {backend}")
+
+
+@pytest.mark.parametrize(
+    ("options", "event_loop"),
+    [
+        ([], " with uvloop"),
+        (["--loop", "uvloop", "--workers", "2"], " with uvloop"),
+        (["--loop", "asyncio"], ""),
+        (["--loop", "asyncio", "--workers", "2"], ""),
+        (["--backend", "threads"], ""),
+    ],
+)
+def test_first_line_names_the_event_loop(tmp_path: Path, options: list[str], event_loop: str) -> None:
+    pytest.importorskip("uvloop", reason="uvloop is not installed")
+    listeners = "[[listener]]\nport = 0\n[[listener]]\nunix = 'smtp'\n"
+    (tmp_path / "smtpcore.toml").write_text(listeners)
+    command = [sys.executable, "-m", "smtpcore_adapters", "serve", *options]
+    with start_python(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            places, with_loop, name = listening_line(process).rstrip().partition(" with ")
+            assert with_loop + name == event_loop
+            place, path = places.removeprefix("listening on ").split(" and ")
+            with smtplib.SMTP(place, timeout=TIMEOUT) as smtp:
+                assert smtp.noop()[0] == 250
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(TIMEOUT)
+                client.connect(str(tmp_path / path))
+                client.sendall(b"QUIT\r\n")
+                assert b"\r\n221 " in client.makefile("rb").read()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0
+
+
+def listening_line(process: "subprocess.Popen[str]") -> str:
+    assert process.stderr
+    line = process.stderr.readline()
+    if "as root" in line:  # a warning, because the tests run as root
+        line = process.stderr.readline()
+    assert line.startswith("listening on "), line + process.stderr.read()
+    return line
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["serve", "--help"], ["--version"]])
 def test_help_and_version_give_status_0(arguments: list[str]) -> None:
     done = run_in_process(*arguments)
@@ -596,7 +681,7 @@ def test_each_listener_of_a_file_has_its_own_settings(tmp_path: Path, options: s
     with start_python(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         try:
             assert process.stderr
-            place, path = process.stderr.readline().removeprefix("listening on ").split(" and ")
+            place, path = process.stderr.readline().removeprefix("listening on ").partition(" with ")[0].split(" and ")
             with smtplib.SMTP(place, timeout=TIMEOUT) as smtp:
                 smtp.ehlo()
                 assert smtp.esmtp_features["size"] == "70000"
