@@ -59,6 +59,7 @@ from ._lines import (
     match_enhanced,
     match_reply_line,
     match_token_auth,
+    match_unsized_chunk,
     match_verb,
     shown,
     verb_of,
@@ -268,6 +269,9 @@ class _Replay:
         if received.lacks_chunk:
             received.line.notes.append("the octets of the chunk are not in the recording")
             return CHUNK_SIZE.sub(rb"\g<1>0", received.data)
+        if not received.line.is_body and self._conn.state is not State.AUTH and match_unsized_chunk(received.data):
+            # After a BDAT without a size the connection has to end, but the recorded server may continue.
+            return b"BDAT 0 without-a-size\r\n"
         if self._conn.state is State.AUTH or match_auth(received.data):
             return MASK.sub(b"Kioq", received.data)
 

@@ -325,3 +325,14 @@ def test_lines_in_any_order_are_explained(drawn: list[tuple[str, str]]) -> None:
         return
     for recording in recordings:
         assert len(explain(recording)) == len(recording.items)
+
+
+@pytest.mark.parametrize("bdat", ["BDAT", "BDAT x", "bdat 5x LAST", "BDAT 999999999999999999999", "BDAT -1"])
+@pytest.mark.parametrize("code", [501, 250, 354, 521])
+def test_dialogue_continues_after_a_chunk_without_a_size(bdat: str, code: int) -> None:
+    following = QUIT if code == 521 else ("C: NOOP", "S: 250 OK", *QUIT)
+    lines = explained(*HELLO, *ENVELOPE, f"C: {bdat}", f"S: {code} x", *following)
+
+    assert found(lines)[:1] == [("client", "RFC 3030 2")]
+    assert ("server", "RFC 5321 4.2") not in found(lines)
+    assert lines[-1].state == "CLOSED"
