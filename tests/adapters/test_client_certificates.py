@@ -21,6 +21,7 @@ from smtpcore_adapters.tls import ServerTls, server_context
 from smtpcore_adapters.tls._channel_binding import subject_of
 from tests.adapters.fakes import CONFIG, EHLO
 from tests.adapters.harness import BACKENDS, TIMEOUT, Running, running
+from tests.certificates import context_trusting
 
 
 @dataclass
@@ -174,9 +175,8 @@ class Renewable:
 
     def context(self, authority: trustme.CA, version: ssl.TLSVersion) -> ssl.SSLContext:
         """Return the context of a client with a certificate of `authority`."""
-        context = ssl.create_default_context()
+        context = context_trusting(self.own)
         context.minimum_version = context.maximum_version = version
-        self.own.configure_trust(context)
         authority.issue_cert("tim@example.org", common_name="tim").configure_cert(context)
         return context
 
@@ -269,8 +269,7 @@ def test_minimum_version_and_client_certificate_of_a_chosen_context_are_required
         strict.verify_mode = ssl.CERT_REQUIRED
 
     tls = ServerTls(renewable.directory / "cert", renewable.directory / "key", choose=lambda name: strict)
-    context = ssl.create_default_context()
-    renewable.own.configure_trust(context)
+    context = context_trusting(renewable.own)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with running(backend, App(), config=CONFIG, tls=tls.context, implicit_tls=True) as server:
         with pytest.raises((OSError, AssertionError), match=r"(?i)closed|reset|EOF"):

@@ -31,6 +31,7 @@ from smtpcore_adapters.tls import server_context
 from tests.adapters.fakes import CONFIG, DATA, EHLO, ENVELOPE, MAIL, QUIT, RCPT
 from tests.adapters.harness import TIMEOUT, Client, running
 from tests.adapters.playbook import session
+from tests.certificates import context_trusting
 
 BODY: Final = b"Subject: hello\r\n\r\n..two dots\r\nend\r\n.\r\n"
 SENDING: Final = (
@@ -586,8 +587,7 @@ def test_handle_starttls_accepts_or_refuses_the_connection(make: Make, tmp_path:
     issued = authority.issue_cert(NAME)
     issued.cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
     issued.private_key_pem.write_to_path(tmp_path / "key.pem")
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
+    trust = context_trusting(authority)
     context = server_context(tmp_path / "chain.pem", tmp_path / "key.pem")
     (found,) = compare(
         make,

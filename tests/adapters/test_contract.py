@@ -48,6 +48,7 @@ from smtpcore_adapters.tls import ServerTls
 from tests.adapters.clocks import Clock
 from tests.adapters.fakes import CONFIG, MessageStore, accepting, register
 from tests.adapters.harness import TIMEOUT, Client, Running, module_of, run_in, running, within
+from tests.certificates import context_trusting
 from tests.forking import start_python
 
 EHLO = b"EHLO c.example\r\n"
@@ -93,9 +94,7 @@ def server_tls(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture(scope="module")
 def client_tls(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+    return context_trusting(authority)
 
 
 mark: ContextVar[str] = ContextVar("mark")
@@ -751,9 +750,7 @@ def test_certificate_is_reloaded_while_the_server_runs(
     old, new = trustme.CA(), trustme.CA()
     tls = ServerTls(*write_files(tmp_path, old.issue_cert("s.example")))
     server = start(tls_reporting_app(), tls=tls.context, implicit_tls=True)
-    trusts = [ssl.create_default_context() for _ in range(2)]
-    for trust, issuer in zip(trusts, (old, new), strict=True):
-        issuer.configure_trust(trust)
+    trusts = [context_trusting(issuer) for issuer in (old, new)]
     with server.connect() as before:
         before.start_tls(trusts[0])
         before.expect(220)
@@ -789,8 +786,7 @@ def test_client_certificate_is_requested_and_verified(
     server = start(app, tls=tls.context, implicit_tls=implicit)
 
     def connect(certificate: trustme.LeafCert | None) -> Client:
-        context = ssl.create_default_context()
-        authority.configure_trust(context)
+        context = context_trusting(authority)
         if certificate:
             certificate.configure_cert(context)
         client = server.connect()
@@ -830,7 +826,7 @@ def test_client_with_an_old_tls_version_receives_an_alert(
 ) -> None:
     tls = ServerTls(*write_files(tmp_path, authority.issue_cert("s.example")))
     server = start(App(), tls=tls.context, implicit_tls=True)
-    old = ssl.create_default_context()
+    old = context_trusting(authority)
     old.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

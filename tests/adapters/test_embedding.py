@@ -23,6 +23,7 @@ from smtpcore import (
 )
 from smtpcore.dialogues import serving, submission
 from smtpcore_adapters.embedding import Driver
+from tests.certificates import context_trusting
 
 AUTHORITY = trustme.CA()
 
@@ -36,9 +37,7 @@ def server_context() -> ssl.SSLContext:
 
 
 def client_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
-    return context
+    return context_trusting(AUTHORITY)
 
 
 class Clock:

@@ -18,6 +18,7 @@ from smtpcore_adapters import Address, App, Stream
 from tests.adapters.clocks import Clock
 from tests.adapters.fakes import CONFIG, EHLO, QUIT
 from tests.adapters.harness import TIMEOUT, Running, module_of, run_in, running
+from tests.certificates import context_trusting
 
 Open = Callable[..., Awaitable[Stream]]
 
@@ -31,9 +32,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def client_tls(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+    return context_trusting(authority)
 
 
 @pytest.fixture
@@ -312,9 +311,8 @@ def test_stream_opens_another_stream_and_reports_waiting_input(backend: str) -> 
 
 
 def test_has_input_is_true_for_a_further_tls_record(backend: str, authority: trustme.CA) -> None:
-    server_tls, client_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    server_tls, client_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), context_trusting(authority)
     authority.issue_cert("s.example").configure_cert(server_tls)
-    authority.configure_trust(client_tls)
 
     async def test(open_stream: Open) -> None:
         stream = await open_stream("127.0.0.1", listener.getsockname()[1], TIMEOUT)

@@ -24,6 +24,7 @@ from tests.adapters.fakes import CONFIG, EHLO, QUIT, SILENCE, Step
 from tests.adapters.harness import BACKENDS
 from tests.adapters.harness import running as served
 from tests.adapters.playbook import StreamPlaybook, accepted
+from tests.certificates import context_trusting
 
 PROXY = Address("192.0.2.80", 40_000)
 HEADER = ProxyHeader(
@@ -202,9 +203,8 @@ BY_NAME = "tcp-request inspect-delay 3s\n    tcp-request content accept if { req
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_haproxy_passes_implicit_tls(tmp_path: Path, backend: str, send: str, inspect: str) -> None:
     authority = trustme.CA()
-    server_context, context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    server_context, context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context_trusting(authority)
     authority.issue_cert("127.0.0.1").configure_cert(server_context)
-    authority.configure_trust(context)
     options: dict[str, Any] = {"tls": server_context, "implicit_tls": True, "proxies": ["127.0.0.0/8"]}
     with (
         served(backend, App(), config=CONFIG, **options) as server,

@@ -10,6 +10,7 @@ from smtpcore_adapters.users import Users
 from tests.adapters.clocks import Clock
 from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import running
+from tests.certificates import context_trusting
 from tests.slowloris import CASES, run_attack
 
 CONFIG = Config(hostname="s.example", bodies=Bodies.CHUNKS, auth_mechanisms=("LOGIN",))
@@ -20,8 +21,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
+    client = context_trusting(authority)
     return server, client
 
 

@@ -32,6 +32,7 @@ from smtpcore import (
 )
 from smtpcore_adapters import App, Message, Session
 from smtpcore_adapters.socket import serving as app_serving
+from tests.certificates import context_trusting
 
 from ..adapters.peers import Answering, closing
 from ..adapters.peers import serving as peer_serving
@@ -134,8 +135,7 @@ def test_submit_sends_a_message_with_tls_and_auth() -> None:
         messages.append(await message.read())
         return Reply(250)
 
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
+    context = context_trusting(AUTHORITY)
     names = ["u@s.example", "refused@s.example", "ü@s.example"]
 
     assert submit(app, names, tls=context, credentials=TIM) == {
@@ -190,8 +190,7 @@ def test_refusal_of_the_login_is_the_result(right: bool | None) -> None:
     def refuse(session: Session, question: sasl.Question) -> bool | None:
         return right
 
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
+    context = context_trusting(AUTHORITY)
 
     assert submit(app, ["u@s.example", "v@s.example"], tls=context, credentials=TIM) == {
         "u@s.example": 535,

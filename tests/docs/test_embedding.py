@@ -7,7 +7,6 @@ import random
 import re
 import smtplib
 import socket
-import ssl
 import threading
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from smtpcore import ReplyClass
 from smtpcore._state import ALLOWED_REPLIES
 from smtpcore_adapters.check import Outcome, Severity, Target, run_checks
 from tests.adapters.harness import TIMEOUT, Client
+from tests.certificates import context_trusting
 from tests.docs.programs import AUTHORITY, PROGRAMS, RECIPES, Process, write_certificates
 from tests.docs.test_readme import run_example
 from tests.long import long
@@ -143,8 +143,7 @@ def test_client_that_has_logged_in_under_tls_may_relay(server: Process) -> None:
     if not server.program.has_auth:
         pytest.skip("this program has no users")
 
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
+    context = context_trusting(AUTHORITY)
     with smtplib.SMTP("localhost", server.port, "c.example", timeout=TIMEOUT) as smtp:
         smtp.ehlo()
         assert not smtp.has_extn("auth")
@@ -231,8 +230,7 @@ def test_slow_client_is_disconnected_on_time(attack: str, encrypted: bool, serve
     if not server.program.can_jump:
         pytest.skip("the clock of this program cannot be moved, or the tests of the adapter move it")
 
-    context = ssl.create_default_context()
-    AUTHORITY.configure_trust(context)
+    context = context_trusting(AUTHORITY)
     with server.connect() as client:
         run_attack(attack, client, server.advance, context if encrypted else None)
 
@@ -379,9 +377,8 @@ def test_web_application_runs_an_smtp_server(framework: str, monkeypatch: pytest
     def send(port: int) -> None:
         with smtplib.SMTP("127.0.0.1", port, timeout=TIMEOUT) as smtp:
             smtp.sendmail("a@c.example", ["b@example.org"], b"hello\r\n")
-            context = ssl.create_default_context()
+            context = context_trusting(AUTHORITY)
             context.check_hostname = False
-            AUTHORITY.configure_trust(context)
             smtp.starttls(context=context)
             smtp.login("tim", "tanstaaftanstaaf")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import smtplib
-import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from smtpcore_adapters import App
 from smtpcore_adapters.asyncio import BackgroundServer
 from tests.adapters.harness import TIMEOUT
 from tests.adapters.testing.test_server import pytest_run
+from tests.certificates import context_trusting
 from tests.docs.test_cookbook import free_port, mail, program, refusal, smtp_to, wait_for_port
 from tests.docs.test_readme import run_example, source_of
 
@@ -162,8 +162,7 @@ def test_handler_in_the_asyncio_reactor_awaits_a_deferred_under_tls(tmp_path: Pa
         "start(app, port, **options)", "start(app, port, tls=server_context('server.pem', 'server.pem'))"
     )
     (tmp_path / "example.py").write_text("from smtpcore_adapters.tls import server_context\n" + source)
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = context_trusting(authority)
     with program(tmp_path, "-c", "import example; example.main(0)") as process:
         port = int(line_of(process).rpartition(" ")[2])
         with smtplib.SMTP("localhost", port, "c.example", timeout=TIMEOUT) as smtp:

@@ -2,7 +2,6 @@
 
 import re
 import smtplib
-import ssl
 import tomllib
 from base64 import b64encode
 from dataclasses import replace
@@ -23,6 +22,7 @@ from smtpcore_adapters.socket import serving as blocking_serving
 from smtpcore_adapters.tls import self_signed_context
 from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT
 from tests.adapters.playbook import session
+from tests.certificates import context_trusting
 from tests.paths import ROOT, TESTS
 
 EXAMPLES: list[str] = [
@@ -306,8 +306,7 @@ def test_tls_example_reads_and_reloads_its_files(tmp_path: Path) -> None:
         certificate.private_key_pem.write_to_path(tmp_path / key)
     authority.cert_pem.write_to_path(tmp_path / "clients.pem")
     tls = run_example("def make_tls")["make_tls"](tmp_path)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
+    client = context_trusting(authority)
     with blocking_serving(App(), tls=tls.context) as server:
         tls.reload()
         with smtplib.SMTP("127.0.0.1", server.address.port, timeout=10) as smtp:

@@ -3,7 +3,6 @@
 import re
 import signal
 import smtplib
-import ssl
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from smtpcore_adapters.recipients import AnyRecipient, Recipients
 from smtpcore_adapters.users import hash_password
 from tests.adapters.command import TIMEOUT, as_service, command
 from tests.adapters.harness import has_ipv6
+from tests.certificates import context_trusting
 from tests.docs.test_readme import source_of
 from tests.paths import DOCS
 
@@ -53,8 +53,7 @@ class Installed:
 
     def connect(self, number: int) -> smtplib.SMTP:
         """Connect to a listener by its number, with TLS."""
-        context = ssl.create_default_context()
-        self.authority.configure_trust(context)
+        context = context_trusting(self.authority)
         context.check_hostname = False
         port = self.ports[number]
         if number == 1:

@@ -21,6 +21,7 @@ from smtpcore_adapters.asyncio import connect, serving
 from tests.adapters.fakes import CONFIG, MessageStore, accepting, step
 from tests.adapters.harness import running
 from tests.adapters.playbook import next_server
+from tests.certificates import context_trusting
 from tests.docs.test_readme import run_example
 from tests.playbook import offer
 
@@ -167,8 +168,7 @@ def test_token_example_renews_a_refused_token() -> None:
 
     authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    trusting = context_trusting(authority)
     config = replace(CONFIG, auth_mechanisms=("XOAUTH2",))
 
     class Cache:

@@ -26,6 +26,7 @@ from smtpcore_adapters.recipients import AnyRecipient
 from smtpcore_adapters.tls import ServerTls, self_signed_context
 from smtpcore_adapters.users import Users, hash_password, parse_hash
 from tests.adapters.command import TIMEOUT, command, run_in_process
+from tests.certificates import context_trusting
 
 KNOWN, WRONG, OF_VARIABLE, OF_RELAY = (f"{name}-pa55word" for name in ("known", "wrong", "variable", "relay"))
 PASSWORDS = (KNOWN, WRONG, OF_VARIABLE, OF_RELAY)
@@ -160,8 +161,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     (directory / "users").write_text(f"tim:{HASH}\n")
     (directory / "relay-password").write_text(f"{OF_RELAY}\n")
     (directory / "app.py").write_text(APP)
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = context_trusting(authority)
     relay = App()
     relay.include(Users({"mx": OF_RELAY}))
     relay.include(AnyRecipient())

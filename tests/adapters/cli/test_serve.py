@@ -6,7 +6,6 @@ import os
 import signal
 import smtplib
 import socket
-import ssl
 import stat
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 
 from tests.adapters.cli.clients import client_context, connect, send
 from tests.adapters.command import TIMEOUT, as_service, run_in_process, running, split_trace
+from tests.certificates import context_trusting
 from tests.forking import start_python
 
 
@@ -175,8 +175,7 @@ def test_certificate_is_read_from_the_given_files(tmp_path: Path) -> None:
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = context_trusting(authority)
     files = ["--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem")]
     with running(tmp_path, *files) as server, connect(server) as smtp:
         assert smtp.starttls(context=context)[0] == 220

@@ -19,6 +19,7 @@ from tests.adapters.client.test_over_sockets import Connect, run
 from tests.adapters.clocks import Clock
 from tests.adapters.harness import connect_of, module_of, run_in
 from tests.adapters.peers import Answering, Peer, serving
+from tests.certificates import context_trusting
 from tests.playbook import GREETING
 
 pytestmark = pytest.mark.usefixtures("frozen_heap")
@@ -34,9 +35,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def client_tls(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+    return context_trusting(authority)
 
 
 def use(backend: str, server: Answering, **options: Any) -> None:

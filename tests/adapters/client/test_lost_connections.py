@@ -17,6 +17,7 @@ from tests.adapters.client.test_over_sockets import Connect, run
 from tests.adapters.clocks import Clock
 from tests.adapters.harness import TIMEOUT
 from tests.adapters.peers import Answer, Answering, Peer, closing, resetting, serving
+from tests.certificates import context_trusting
 from tests.playbook import GO_AHEAD, OK
 
 pytestmark = pytest.mark.usefixtures("frozen_heap")
@@ -388,8 +389,7 @@ def encrypted(authority: trustme.CA, **answers: bytes | Answer) -> Answering:
 
 
 def over_tls(authority: trustme.CA) -> dict[str, Any]:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = context_trusting(authority)
     return {"tls": TlsMode.REQUIRED, "context": context}
 
 

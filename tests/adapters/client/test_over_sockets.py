@@ -37,6 +37,7 @@ from tests.adapters.clocks import Clock
 from tests.adapters.fakes import CONFIG, MessageStore, accepting
 from tests.adapters.harness import TIMEOUT, connect_of, run_in, running
 from tests.adapters.peers import Answering, Peer, Serve, serving
+from tests.certificates import context_trusting
 from tests.playbook import GO_AHEAD, GREETING, OK, offer
 
 pytestmark = pytest.mark.usefixtures("frozen_heap")
@@ -60,9 +61,7 @@ def server_tls(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture(scope="module")
 def client_tls(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+    return context_trusting(authority)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from smtpcore_adapters import Limits, Options, Timeouts
 from smtpcore_adapters.server._config_fields import CONFIG_FIELDS
 from tests.adapters.clocks import CLOCKS
 from tests.adapters.harness import loop_of, module_of
+from tests.certificates import context_trusting
 from tests.long import long
 
 from .rows_of_extensions import EXTENSION_ROWS
@@ -88,8 +89,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("s.example").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
+    client = context_trusting(authority)
     return server, client
 
 

@@ -34,6 +34,7 @@ from tests.adapters.fakes import (
 )
 from tests.adapters.harness import running
 from tests.adapters.playbook import SessionPlaybook, session
+from tests.certificates import context_trusting
 
 from .endpoint import parts_of, running_endpoint, scripted
 from .test_envelope import MINIMAL
@@ -489,8 +490,7 @@ def test_slow_endpoint_stops_the_client(backend: str) -> None:
 def test_message_reaches_an_endpoint_over_tls(backend: str, authority: trustme.CA) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    trusting = context_trusting(authority)
 
     def serve(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as secured:

@@ -6,6 +6,7 @@ import pytest
 import trustme
 
 from smtpcore_adapters.streams._tls_codec import Encryption
+from tests.certificates import context_trusting
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,7 @@ def server(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture
 def client(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+    return context_trusting(authority)
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "s.example") -> tuple[Encryption, Encryption]:

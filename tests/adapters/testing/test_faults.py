@@ -29,6 +29,7 @@ from tests.adapters.fakes import CONFIG
 from tests.adapters.harness import BACKENDS
 from tests.adapters.harness import running as running_server
 from tests.adapters.playbook import session
+from tests.certificates import context_trusting
 
 CONTENT = b"Subject: hello\r\n\r\n" + b"0123456789\r\n" * 10
 EHLO = b"EHLO c.example\r\n"
@@ -586,8 +587,7 @@ def test_given_certificate_is_shown_again_after_the_faults_are_removed() -> None
     authority.issue_cert("localhost").configure_cert(certificate)
     names: list[object] = []
     certificate.sni_callback = lambda connection, name, context: names.append(name)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    trusting = context_trusting(authority)
 
     def start_tls(server: SmtpServer) -> None:
         with smtplib.SMTP("localhost", server.port, timeout=10) as smtp:
@@ -628,8 +628,7 @@ def test_fault_of_a_certificate_stays_when_the_certificates_are_reloaded(tmp_pat
     tls = ServerTls(tmp_path / "pem", tmp_path / "pem", client_ca=tmp_path / "ca")
     faults = Faults("TLS -> expired certificate")
     faults.apply_to(tls.context, authority=authority)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    trusting = context_trusting(authority)
     with BackgroundServer(app_of(faults), tls=tls.context) as server:
         for _ in range(2):
             tls.reload()
@@ -817,8 +816,6 @@ def test_serve_shows_a_faulty_certificate(tmp_path: FilePath, options: tuple[str
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
     certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
     if options == ("files",):
         options = ("--tls-cert", str(tmp_path / "both.pem"), "--tls-key", str(tmp_path / "both.pem"))
 

@@ -9,6 +9,7 @@ import trustme
 from smtpcore_adapters import Certificate, Tls
 from smtpcore_adapters.tls._info import describe_tls, note_server_names
 from tests.adapters.streams.test_tls_codec import handshake
+from tests.certificates import context_trusting
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,7 @@ def server(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture
 def client(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+    return context_trusting(authority)
 
 
 def test_tls_version_is_unknown_before_the_handshake() -> None:
