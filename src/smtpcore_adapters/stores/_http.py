@@ -131,17 +131,22 @@ class Exchange:
         if left <= 0:
             raise TimeoutError("the answer took too long")
 
+        self._require_room()
         self._take(await self._stream.receive(left))
 
-    def _take(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received > MAX_ANSWER:
+    def _require_room(self) -> None:
+        if self._received >= MAX_ANSWER:
             raise StoreUnavailable("the answer is too long")
 
+    def _take(self, data: bytes) -> None:
+        self._require_room()
         if not data and self._http.their_state is h11.SEND_RESPONSE:
             raise StoreUnavailable("the server has closed the connection without an answer")
 
-        self._http.receive_data(data)
+        # The header can be complete within a block that exceeds the limit, so the block is cut.
+        room = MAX_ANSWER - self._received
+        self._received += len(data)
+        self._http.receive_data(data[:room])
 
     def _parse(self) -> Answer | None:
         """Return the answer if its header has arrived."""

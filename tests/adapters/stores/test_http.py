@@ -118,6 +118,11 @@ def test_input_after_the_end_of_the_connection_is_an_error() -> None:
 HEADER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 
 
+def test_answer_in_one_block_with_too_long_a_body_is_returned() -> None:
+    exchange, _ = begun(HEADER + b"x" * MAX_ANSWER)
+    assert step(exchange.finish()) == Answer(200, "application/json")
+
+
 def test_endless_answer_is_an_error() -> None:
     exchange, _ = begun(HEADER, *[b"x" * 10_000] * 20)
     step(exchange.finish())
