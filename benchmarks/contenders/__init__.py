@@ -22,7 +22,9 @@ from ..ports import reserved_ports
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smtpcore-benchmarks"
-"""The directory for Node.js packages."""
+"""The directory for Node.js packages and for the compiled server in Go."""
+GO_PACKAGES = Path("/usr/share/gocode")
+"""The directory of the packages of Go that Debian has installed: a GOPATH."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,23 @@ def _missing_node() -> str | None:
     return f"npm install smtp-server: {done.stderr.strip()[-200:]}" if done.returncode else None
 
 
+def _go(port: int) -> list[str]:
+    return [str(CACHE / "go-smtp-server"), str(port)]
+
+
+def _missing_go() -> str | None:
+    if not shutil.which("go"):
+        return "go is not installed"
+    if not (GO_PACKAGES / "src/github.com/emersion/go-smtp").is_dir():
+        return "go-smtp is not installed: apt install golang-github-emersion-go-smtp-dev"
+
+    CACHE.mkdir(parents=True, exist_ok=True)
+    build = ["go", "build", "-o", str(CACHE / "go-smtp-server"), str(HERE / "go_smtp_server.go")]
+    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": str(GO_PACKAGES)}
+    done = subprocess.run(build, env=environment, capture_output=True, text=True)
+    return f"go build: {done.stderr.strip()[-200:]}" if done.returncode else None
+
+
 CONTENDERS = {
     "asyncio": Contender("smtpcore, asyncio", *_python("ours", "asyncio", needs=())),
     "uvloop": Contender("smtpcore, asyncio on uvloop", *_python("ours", "uvloop", needs=("uvloop",))),
@@ -106,6 +125,7 @@ CONTENDERS = {
         "Postfix's smtp-sink (C)", _sink, lambda: None if _sink_path() else "smtp-sink (Postfix) is not installed"
     ),
     "nodemailer": Contender("nodemailer's smtp-server", _node, _missing_node),
+    "go-smtp": Contender("go-smtp", _go, _missing_go),
 }
 
 

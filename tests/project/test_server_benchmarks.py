@@ -80,6 +80,21 @@ def test_missing_server_is_skipped_with_a_reason(
     assert "skipped: twisted: pip install twisted" in capsys.readouterr().err
 
 
+def test_go_smtp_is_skipped_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("benchmarks.contenders.CACHE", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert CONTENDERS["go-smtp"].missing() == "go is not installed"
+
+    go = tmp_path / "go"
+    go.write_text("#!/bin/sh\necho no such package >&2\nexit 1\n")
+    go.chmod(0o755)
+    monkeypatch.setattr("benchmarks.contenders.GO_PACKAGES", tmp_path)
+    assert "apt install" in (CONTENDERS["go-smtp"].missing() or "")
+
+    (tmp_path / "src/github.com/emersion/go-smtp").mkdir(parents=True)
+    assert CONTENDERS["go-smtp"].missing() == "go build: no such package"
+
+
 def test_server_that_exits_at_once_raises_oserror() -> None:
     with (
         pytest.raises(OSError, match="ended with 1"),
