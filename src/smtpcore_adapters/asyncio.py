@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Unpack
 
@@ -39,11 +40,12 @@ async def serving(app: App[Any], port: int = 0, **options: Unpack[Options]) -> A
     assert host, "a coroutine runs in a task"
     tasks: set[asyncio.Task[None]] = set()
     discard = tasks.discard
+    context = copy_context()  # without it, each task would copy the context for `discard`
 
     def start_session(listener: Listener, stream: AsyncioStream) -> None:
         task = loop.create_task(acceptor.session_for(stream, listener), name=_TASK_NAME)
         tasks.add(task)
-        task.add_done_callback(discard)
+        task.add_done_callback(discard, context=context)
 
     try:
         async with AsyncExitStack() as accepting:

@@ -116,6 +116,9 @@ class Acceptor:
         self._limits = fit_to_descriptors(limits, descriptors)
         self._peers = PeerTable(limits, options.get("counts"), self._limits.connections)
         self._loops: set[SessionLoop] = set()
+        # All sessions share these methods: each access to a method makes an object.
+        self._on_end = self._loops.discard
+        self._on_exit = self._exit
         self.draining = False
         """Whether the server is stopping: `drain` was called."""
         self.exit: BaseException | None = None
@@ -189,8 +192,8 @@ class Acceptor:
             proxied=is_proxy,
             trusted=is_trusted,
             listener=listener,
-            on_end=self._loops.discard,
-            on_exit=self._exit,
+            on_end=self._on_end,
+            on_exit=self._on_exit,
             clock=self.clock,
         )
 

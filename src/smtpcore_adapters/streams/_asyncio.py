@@ -33,10 +33,10 @@ from ._stream import (
     Address,
     Interrupted,
     Stream,
-    address_of,
     family_of,
     is_readable,
     reset_on_close,
+    shared_address_of,
     unknown_hosts_as_os_errors,
 )
 from ._tls_codec import Encryption, read, read_arrived, shake_hands
@@ -176,11 +176,11 @@ class AsyncioStream:
         """The task that reads, on a loop that cannot report when a socket is readable."""
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._turn_ends = 0.0
+        self._turn_ends = monotonic() + TURN
 
         self.tls: Tls | None = None
         self.peer = peer
-        self.local = address_of(connection.getsockname())
+        self.local = shared_address_of(connection.getsockname())
         self._resume_reading()
 
     # Callbacks of the event loop

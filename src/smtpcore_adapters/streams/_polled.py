@@ -30,9 +30,9 @@ from ._stream import (
     Address,
     Interrupted,
     Stream,
-    address_of,
     is_readable,
     reset_on_close,
+    shared_address_of,
 )
 from ._tls_codec import Encryption, read, read_arrived, shake_hands
 
@@ -177,13 +177,13 @@ class PolledStream(FrameworkCalls):
         """Whether `receive` has to end, even between two reads of one TLS record."""
         self._checked_at = inf
         """The time at which the queue checks this stream next."""
-        self._turn_ends = 0.0
+        self._turn_ends = monotonic() + TURN
         self._read_size = _READ_SIZE
 
         self.is_closed = False
         self.tls: Tls | None = None
         self.peer = peer
-        self.local = address_of(connection.getsockname())
+        self.local = shared_address_of(connection.getsockname())
 
     def receive(self, timeout: float) -> Coroutine[Any, Any, bytes]:
         # Returns the inner coroutine instead of awaiting it: each coroutine frame costs memory in every idle session.

@@ -10,6 +10,7 @@ import select
 import struct
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from socket import (
     EAI_NONAME,
@@ -250,6 +251,12 @@ def address_of(name: object) -> Address | None:
         name = os.fsdecode(name).replace("\0", "@")  # an abstract Unix socket, written as in unix(7) and ss(8)
 
     return Address(str(name)) if name else None
+
+
+@lru_cache(maxsize=64)
+def shared_address_of(name: object) -> Address | None:
+    """Return the address that `getsockname` returned. All connections of a listener share one object."""
+    return address_of(name)
 
 
 def host_of(address: Address | None) -> str:

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from smtpcore_adapters import Address
-from smtpcore_adapters.streams._stream import address_of, is_readable
+from smtpcore_adapters.streams._stream import address_of, is_readable, shared_address_of
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,9 @@ def test_socket_is_readable_after_input(has_poll: bool, monkeypatch: pytest.Monk
         assert not is_readable(here.fileno())
         there.send(b"x")
         assert is_readable(here.fileno())
+
+
+def test_connections_of_a_listener_share_their_local_address() -> None:
+    first, second = shared_address_of(("127.0.0.1", 25)), shared_address_of(("127.0.0.1", 25))
+    assert first == Address("127.0.0.1", 25)
+    assert first is second
