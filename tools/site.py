@@ -29,8 +29,8 @@ OF_REPOSITORY: Final = {
 }
 """The pages outside of `docs`, with their path in the site. The front page contains sections of README."""
 
-WIDE: Final = {"state-machine.md"}
-"""Pages with diagrams that need the whole width of the window."""
+HIDDEN: Final = {"state-machine.md": "navigation, toc", "reference/options.md": "navigation"}
+"""Pages with diagrams or wide tables, and the columns beside them that would take their place."""
 
 _link = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _section = re.compile(r"^<!-- README: (.+) -->$", re.MULTILINE)
@@ -47,9 +47,10 @@ def site_pages() -> dict[str, str]:
             source = ROOT / path
             pages[page] = _changed(source.read_text(encoding="utf-8"), Path(path).parent.as_posix())
     pages["deploy/index.md"] = _deploy_page(docs / "deploy")
-    for page in WIDE:
-        pages[page] = f"---\nhide: [navigation, toc]\n---\n\n{pages[page]}"
-    return pages | reference_pages()
+    pages |= reference_pages()
+    for page, columns in HIDDEN.items():
+        pages[page] = f"---\nhide: [{columns}]\n---\n\n{pages[page]}"
+    return pages
 
 
 def _section_of(readme: str, title: str) -> str:
