@@ -456,6 +456,8 @@ class _Replay:
         for line in lines:
             conn.receive_data(line + b"\r\n")
             event = conn.next_event()
+            if isinstance(event, BodyAborted):  # chunks came before the invalid command
+                event = conn.next_event()
             if isinstance(event, ConnectionClosed):
                 return
 

@@ -336,3 +336,12 @@ def test_dialogue_continues_after_a_chunk_without_a_size(bdat: str, code: int) -
     assert found(lines)[:1] == [("client", "RFC 3030 2")]
     assert ("server", "RFC 5321 4.2") not in found(lines)
     assert lines[-1].state == "CLOSED"
+
+
+@pytest.mark.parametrize("invalid", ["EHLO", "EHLO a b", "MAIL FROM:<", "RCPT TO:<", "DATA x"])
+def test_server_may_accept_an_invalid_command_between_chunks(invalid: str) -> None:
+    chunk = ("C: BDAT 3", "C: x", "S: 250 OK")
+    lines = explained(*HELLO, *ENVELOPE, *chunk, f"C: {invalid}", "S: 250 OK", *QUIT)
+
+    assert "the server accepts the client's breach" in [note for line in lines for note in line.notes]
+    assert lines[-1].state == "CLOSED"
