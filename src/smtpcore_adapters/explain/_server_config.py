@@ -46,6 +46,7 @@ def config_of(recording: Recording) -> Config:
         max_message_size=max(int(size), _MIN_SIZE) if _match_size(size) and int(size) else None,
         max_recipients=_MANY,
         max_errors=None,
+        max_refusals=None,
         max_idle_commands=None,
         max_auth_failures=None,
     )

@@ -345,3 +345,10 @@ def test_server_may_accept_an_invalid_command_between_chunks(invalid: str) -> No
 
     assert "the server accepts the client's breach" in [note for line in lines for note in line.notes]
     assert lines[-1].state == "CLOSED"
+
+
+def test_dialogue_may_have_many_refusals() -> None:
+    lines = explained(*HELLO, *("C: MAIL FROM:<a@c.example>", "S: 451 x") * 1100, *QUIT)
+
+    assert found(lines) == []
+    assert lines[-1].state == "CLOSED"
