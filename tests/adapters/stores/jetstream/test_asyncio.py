@@ -255,3 +255,19 @@ def test_stream_that_drops_old_messages_when_it_is_full_is_not_used(found: Strea
     create(found, max_msgs=10)
     with pytest.raises(StoreUnavailable, match="drops old messages"):
         deliver(found.url)
+
+
+def test_repeated_message_ends_when_it_is_no_longer_wanted(found: Streams) -> None:
+    async def repeat(link: Link) -> None:
+        await link.ready()
+        answers = [True, False]
+        asked: list[bool] = []
+
+        def is_wanted() -> bool:
+            asked.append(answers[len(asked)])
+            return asked[-1]
+
+        await asyncio.wait_for(link.repeat(0.001, "elsewhere", b"x", is_wanted).wait(), 10)
+        assert asked == answers
+
+    with_link(found, repeat)
