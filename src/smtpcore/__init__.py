@@ -33,7 +33,7 @@ from ._client import ClientConnection
 from ._command import Command, UnknownCommand
 from ._commands import Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, StartTls, Vrfy
 from ._config import OFF_BY_DEFAULT, BareNewlines, Bodies, ClientConfig, Config, Tolerance, given_fields
-from ._connection import Connection
+from ._connection import COMPILED, Connection
 from ._endpoint import Transaction
 from ._errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from ._events import (
@@ -80,7 +80,7 @@ from .parameters import BodyType, ByMode, DeliverBy, EnvelopeId, Notify, Origina
 
 __version__ = "0.2.0"
 
-__all__ = ["NEED_DATA", "NEED_PART", "NEED_REPLY", "NEED_TLS"]
+__all__ = ["COMPILED", "NEED_DATA", "NEED_PART", "NEED_REPLY", "NEED_TLS"]
 __all__ += ["BareNewlines", "Bodies", "ClientConfig", "ClientConnection", "Config"]
 __all__ += ["Budgets", "ClientBudgets", "Connection", "Signal", "State", "Tolerance", "Transaction", "Wait"]
 __all__ += ["LocalProtocolError", "ProtocolError", "RemoteProtocolError"]

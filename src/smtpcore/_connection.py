@@ -450,6 +450,8 @@ class Connection(Endpoint[Budgets]):
 
 
 _EVENTS: Final = get_args(Event)
+COMPILED: Final[bool] = not hasattr(Connection.next_event, "__code__")
+"""Whether the modules that each command passes through are compiled with mypyc: see "Speed" in `docs/running.md`."""
 
 _NO_LINE: Final = -1
 """The position of the current line before the greeting: there is no line yet."""

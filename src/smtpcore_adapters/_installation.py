@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
-from smtpcore import __version__
+from smtpcore import COMPILED, __version__
 
 EXTRAS = {
     "cli": ("click", "msgspec", "rich", "trustme"),
@@ -48,7 +48,7 @@ def short_help() -> str:
 def describe() -> str:
     """Return the versions of smtpcore, of Python and of the packages of each extra, line by line."""
     lines = [
-        f"smtpcore, version {__version__}",
+        f"smtpcore, version {__version__}{', compiled' * COMPILED}",
         f"{platform.python_implementation()} {platform.python_version()}, {ssl.OPENSSL_VERSION}, {platform.platform()}",
         *(f"extra {name}: {_packages(names)}" for name, names in EXTRAS.items()),
     ]

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
-from smtpcore import __version__
+from smtpcore import COMPILED, __version__
 from smtpcore_adapters import _installation
 from smtpcore_adapters.__main__ import main
 from smtpcore_adapters._installation import COMMANDS, EXTRAS, describe, short_help
@@ -38,7 +38,7 @@ def test_version_has_python_and_the_packages_of_each_extra() -> None:
 
     assert (done.returncode, done.stdout) == (0, f"{describe()}\n")
     first, second, *extras = done.stdout.splitlines()
-    assert first == f"smtpcore, version {__version__}"
+    assert first == f"smtpcore, version {__version__}" + (", compiled" if COMPILED else "")
     assert second.startswith(f"{platform.python_implementation()} {platform.python_version()}, OpenSSL ")
     assert second.endswith(platform.platform())
     assert [line.split(":")[0] for line in extras] == [f"extra {name}" for name in EXTRAS]
