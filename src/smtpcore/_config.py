@@ -124,7 +124,7 @@ class Config(_Given):
     """The SASL mechanisms that your program implements, in upper case. By default none, and no AUTH (RFC 4954)."""
     plaintext_auth: bool | tuple[str, ...] = False
     """Whether AUTH is also offered without TLS, where anyone on the path can read passwords. A tuple names
-    mechanisms to offer without TLS."""
+    such mechanisms."""
     require_auth: bool = False
     """Whether only authenticated clients may send mail (RFC 6409 section 4.3)."""
     disabled: frozenset[str] = OFF_BY_DEFAULT
@@ -132,8 +132,8 @@ class Config(_Given):
     enabled: InitVar[Set[str]] = frozenset()
     """Keywords to remove from `disabled`: `{"DSN"}`."""
     unknown_parameters: bool = False
-    """Whether MAIL and RCPT accept parameters of unknown extensions, which your program can then read as text. By
-    default they are refused, because the client relies on their effect (RFC 5321 4.1.1.11)."""
+    """Whether MAIL and RCPT accept parameters of unknown extensions, as text. By default they are refused: the client
+    relies on their effect (RFC 5321 4.1.1.11)."""
     min_by_time: int | None = None
     """The minimum by-time in seconds that DELIVERBY accepts and announces (RFC 2852)."""
     max_hold_for: int | None = None
@@ -145,11 +145,11 @@ class Config(_Given):
     max_hold_until: datetime | None = None
     """The latest release time that FUTURERELEASE accepts, in UTC."""
     priority_policy: str | None = None
-    """The name of the priority policy that MT-PRIORITY announces (RFC 6710)."""
+    """The priority policy that MT-PRIORITY announces (RFC 6710)."""
     solicitation_classes: tuple[str, ...] = ()
     """Classes of unwanted messages that NO-SOLICITING announces (RFC 3865)."""
     burl: tuple[str, ...] = ()
-    """Arguments that BURL announces, such as `imap`: the kinds of URLs that your program can fetch (RFC 4468)."""
+    """The kinds of URLs that your program can fetch, announced by BURL, such as `imap` (RFC 4468)."""
     max_command_line: int = MIN_COMMAND_LINE
     """Maximum octets of a command line with CR LF; extensions raise this limit. Bounds memory."""
     max_text_line: int | None = 65_536
@@ -159,8 +159,8 @@ class Config(_Given):
     max_message_size: int | None = 52_428_800
     """Maximum octets of a body, announced by SIZE (RFC 1870)."""
     max_header: int | None = None
-    """Maximum octets of the header of a message. If set, `next_event` returns `HeaderEnd`, and a message with a larger
-    header gets a 552. Bounds memory: the header is held until its end. Default: no event, no limit."""
+    """Maximum octets of the header of a message. If set, `next_event` returns `HeaderEnd`, and a larger header gets a
+    552. Bounds memory: the header is held until its end. Default: no event, no limit."""
     max_recipients: int = 1000
     """Maximum accepted recipients of a transaction. Further recipients get a 452. Bounds memory."""
     max_recipients_per_session: int | None = None
