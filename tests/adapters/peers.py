@@ -135,9 +135,9 @@ class Answering:
         self._answer(peer, "GREETING")
         recipients = 0
         while True:
-            line = peer.until(b"\r\n").decode()
+            line = peer.until(b"\r\n").decode(errors="replace")  # the client may have begun a TLS handshake
             self.heard.append(line)
-            verb, *words = line.upper().split()
+            verb, *words = line.upper().split() or [""]
             recipients = 0 if verb == "MAIL" else recipients + (verb == "RCPT")
             ends = OK * (recipients if "LHLO" in self.heard[0] else 1)
             if verb == "BDAT":
