@@ -11,9 +11,9 @@ MAX_REPLY_LINE = 512  # RFC 5321 4.5.3.1.5
 
 MASK = re.compile(rb"(?<![^ ])\*\*\*(?=\r\n)")
 """The placeholder for a secret in a transcript."""
-CHUNK_SIZE = re.compile(rb"(?i)(BDAT +)([0-9]{1,20})(?![^ \r\n])")
+CHUNK_SIZE = re.compile(rb"(?i)(BDAT )([0-9]{1,20})(?![^ \r\n])")
 
-match_unsized_chunk = re.compile(rb"(?i)BDAT(?=[ \r\n])(?! +[0-9]{1,20}[ \r\n])[^\n]*\n").fullmatch
+match_unsized_chunk = re.compile(rb"(?i)BDAT(?=[ \r\n])(?! [0-9]{1,20}[ \r\n])[^\n]*\n").fullmatch
 """Match a BDAT line without a valid number of octets."""
 match_auth = re.compile(rb"(?i)\s*AUTH").match
 match_token_auth = re.compile(rb"(?i)AUTH +(?:OAUTHBEARER|XOAUTH2|[\w-]{1,20}-PLUS)(?= |\r|\n|$)").match

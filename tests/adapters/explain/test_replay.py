@@ -327,7 +327,7 @@ def test_lines_in_any_order_are_explained(drawn: list[tuple[str, str]]) -> None:
         assert len(explain(recording)) == len(recording.items)
 
 
-@pytest.mark.parametrize("bdat", ["BDAT", "BDAT x", "bdat 5x LAST", "BDAT 999999999999999999999", "BDAT -1"])
+@pytest.mark.parametrize("bdat", ["BDAT", "BDAT x", "bdat 5x LAST", "BDAT 999999999999999999999", "BDAT -1", "BDAT  5"])
 @pytest.mark.parametrize("code", [501, 250, 354, 521])
 def test_dialogue_continues_after_a_chunk_without_a_size(bdat: str, code: int) -> None:
     following = QUIT if code == 521 else ("C: NOOP", "S: 250 OK", *QUIT)
