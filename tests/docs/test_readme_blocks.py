@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 CREATES = "python3 -m venv"
 """The beginning of a block that makes a fresh environment."""
-CHECKOUT = ("src", "man", "pyproject.toml", "README.md", "LICENSE")
+CHECKOUT = ("src", "man", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
 MAX_SECONDS = 240.0
 NO_INDEX = re.compile(r"No matching distribution|Could not find a version|Connection|timed out|Name or service", re.I)
 
