@@ -401,7 +401,7 @@ class AsyncioStream:
         _wake(self._writing)
 
     def reset_on_close(self) -> None:
-        reset_on_close(self._socket.fileno())
+        reset_on_close(self._socket)
 
     def interrupt(self) -> None:
         self._interrupted = True

@@ -329,4 +329,4 @@ class PolledStream(FrameworkCalls):
             left -= len(data)
 
     def reset_on_close(self) -> None:
-        reset_on_close(self._socket.fileno())
+        reset_on_close(self._socket)

@@ -215,7 +215,7 @@ class SocketStream(ABC):
         return complete(function(*args))
 
     def reset_on_close(self) -> None:
-        reset_on_close(self._socket.fileno())
+        reset_on_close(self._socket)
 
     # Calls of the server, in any thread
 

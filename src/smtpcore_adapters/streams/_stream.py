@@ -208,26 +208,9 @@ MAX_LINGER = 524_288
 """Maximum octets that `aclose` reads, and drops, while it waits for the peer to close its end."""
 
 
-@contextmanager
-def socket_of(descriptor: int) -> Iterator[socket]:
-    """Yield a socket object for a descriptor of a transport. It stays open. Raises `OSError` if it is closed.
-
-    On Windows the functions of `os`, such as `os.read` and `os.dup`, do not take the descriptors of sockets.
-    """
-    if descriptor < 0:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-
-    borrowed = socket(fileno=descriptor)
-    try:
-        yield borrowed
-    finally:
-        borrowed.detach()
-
-
-def reset_on_close(descriptor: int) -> None:
-    """Make the connection of this socket end with a reset when the socket is closed (socket(7): SO_LINGER)."""
-    with socket_of(descriptor) as connection:
-        connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack(_LINGER, 1, 0))
+def reset_on_close(connection: socket) -> None:
+    """Make a connection end with a reset when its socket is closed (socket(7): SO_LINGER)."""
+    connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack(_LINGER, 1, 0))
 
 
 _LINGER = "ii" if os.name == "posix" else "HH"  # `struct linger` of Windows has fields of 16 bits

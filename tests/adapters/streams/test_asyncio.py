@@ -68,7 +68,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def reset(far: socket.socket) -> None:
-    reset_on_close(far.fileno())
+    reset_on_close(far)
     far.close()
 
 
