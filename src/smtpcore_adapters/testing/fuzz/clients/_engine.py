@@ -92,7 +92,7 @@ class ClientReport:
     findings: list[ClientFinding] = field(default_factory=list[ClientFinding])
     """The findings, in the order in which they were found."""
     unstable: list[Violation] = field(default_factory=list[Violation])
-    """The violations that a second run did not show."""
+    """The violations that no second run of the same behaviour showed."""
     notes: list[str] = field(default_factory=list[str])
     """Remarks about the client and the run."""
     sessions: int = 0
@@ -246,9 +246,13 @@ class ClientFuzzer:
         self._known.add(violation.signature)
         again = self.gather(behaviour)
         confirmed = _found(violation, again)
+        unstable = [each for each in self.report.unstable if each.signature != violation.signature]
         if again is None or confirmed is None:
-            self.report.unstable.append(violation)
+            self._known.remove(violation.signature)  # a later behaviour may confirm it
+            self.report.unstable = [*unstable, violation]
             return None
+
+        self.report.unstable = unstable
         if sum(finding.violation.law == violation.law for finding in self.report.findings) >= _MAX_FINDINGS_OF_LAW:
             return None
 

@@ -102,7 +102,8 @@ def _check(client: Correct, law: str) -> None:
     lines = next(finding.lines for finding in report.findings if finding.violation.law == law)
 
     assert len(lines) <= MAX_LINES, lines
-    assert report.unstable == []
+    # What ReadsWholeReplies reads at once depends on the system, so that a second run may show nothing.
+    assert report.unstable == [] or isinstance(client, broken.ReadsWholeReplies)
 
 
 @pytest.mark.parametrize("client", QUICK)
@@ -186,6 +187,21 @@ def test_violation_that_a_second_run_does_not_show_is_unstable() -> None:
     report = fuzz(Changes(), examples=3)
 
     assert ([violation.law for violation in report.unstable], report.findings) == (["quit"], [])
+
+
+def test_unstable_violation_is_confirmed_by_a_later_behaviour() -> None:
+    class Changes(Correct):
+        runs = 0
+
+        def quit(self) -> None:
+            self.runs += 1
+            if self.runs in (1, 3):
+                super().quit()
+
+    report = fuzz(Changes(), law="quit")
+
+    assert [finding.violation.law for finding in report.findings] == ["quit"]
+    assert report.unstable == []
 
 
 def test_exception_of_a_client_is_a_finding() -> None:
