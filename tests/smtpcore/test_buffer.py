@@ -86,6 +86,16 @@ def test_endless_line_does_not_grow_the_buffer(bare_lf: bool) -> None:
 
 
 @pytest.mark.parametrize("bare_lf", [False, True])
+def test_line_is_too_long_as_soon_as_its_end_would_exceed_the_limit(bare_lf: bool) -> None:
+    buffer = buffered(b"1234567")
+    assert buffer.take_line(8, bare_lf=bare_lf) is None
+
+    buffer.octets += b"8"
+    with pytest.raises(LineError):
+        buffer.take_line(8, bare_lf=bare_lf)
+
+
+@pytest.mark.parametrize("bare_lf", [False, True])
 def test_skipping_a_long_line_stops_at_the_next_lf(bare_lf: bool) -> None:
     buffer = buffered(b"too long\nb\r\n")
     with pytest.raises(LineError):

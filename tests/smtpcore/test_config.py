@@ -176,6 +176,12 @@ def test_enabled_takes_a_set_of_extensions_that_are_off_by_default(enabled: Any)
         Config(hostname="s.example", enabled=enabled)
 
 
+def test_error_names_the_extensions_that_can_be_enabled() -> None:
+    use = ", ".join(sorted({*OFF_BY_DEFAULT, "VRFY"}))
+    with pytest.raises(LocalProtocolError, match=f"^enabled: 'SIZE' is not off by default; use a set of {use}$"):
+        Config(hostname="s.example", disabled=frozenset({"VRFY"}), enabled={"SIZE"})
+
+
 def test_mechanisms_offered_without_tls_can_be_named() -> None:
     names = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
     config = Config(hostname="s.example", auth_mechanisms=names, plaintext_auth=("SCRAM-SHA-256",))
@@ -184,7 +190,8 @@ def test_mechanisms_offered_without_tls_can_be_named() -> None:
     assert replace(config, plaintext_auth=True).plaintext_mechanisms == ("PLAIN", "SCRAM-SHA-256")
     assert replace(config, plaintext_auth=()).plaintext_mechanisms == ()
     for wrong in ("CRAM-MD5", "SCRAM-SHA-256-PLUS", "scram-sha-256"):
-        with pytest.raises(LocalProtocolError, match=f"plaintext_auth has '{wrong}'"):
+        message = f"^plaintext_auth has '{wrong}': name auth_mechanisms that do not need TLS$"
+        with pytest.raises(LocalProtocolError, match=message):
             replace(config, plaintext_auth=(wrong,))
 
 

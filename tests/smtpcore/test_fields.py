@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Any, TypedDict, get_type_hints
+from typing import Any, TypedDict, TypeVar, get_type_hints
 
 import pytest
 
@@ -65,6 +65,9 @@ def test_time_may_be_a_whole_number() -> None:
     assert Budgets(command=300).command == 300
 
 
+T = TypeVar("T")
+
+
 class Choices(TypedDict, total=False):
     """Options of a function."""
 
@@ -74,6 +77,9 @@ class Choices(TypedDict, total=False):
     extra: Mapping[str, object]
     sizes: tuple[int, ...]
     source: str | Callable[[], str]
+    kind: type[str]
+    items: list[Any]
+    values: list[T]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +114,9 @@ def test_right_value_of_an_option_is_accepted_and_not_consumed(name: str, value:
         ("extra", {1: 1}, "extra is {1: 1}, which is of type dict: use a mapping of str"),
         ("sizes", ("1",), "sizes is ('1',), which is of type tuple: use a tuple of int"),
         ("source", 5, "source is 5, which is of type int: use str or a function"),
+        ("kind", 5, "kind is 5, which is of type int: use a class"),
+        ("items", (), "items is (), which is of type tuple: use a list of values"),
+        ("values", (), "values is (), which is of type tuple: use a list of values"),
     ],
 )
 def test_wrong_value_of_an_option_is_a_type_error(name: str, value: object, message: str) -> None:
