@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import core, servers
-from .contenders import CONTENDERS
+from . import builds, core, servers
+from .contenders import COMPILED, CONTENDERS
 from .report import put_between_markers, tables
 
 HERE = Path(__file__).parent
@@ -35,6 +35,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         result["servers"] = servers.measure(options.contender, options.load, rounds=rounds, seconds=seconds)
     if options.only != "servers":
         result["core"] = core.measure(quick=options.quick, pythons=options.python)
+        if COMPILED in os.environ:
+            pythons = (sys.executable, os.environ[COMPILED])
+            result["builds"] = builds.measure(pythons, rounds=rounds, seconds=min(seconds, 0.3))
 
     return result
 
@@ -60,6 +63,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--python", action="append", default=[], metavar="PATH", help="interpreters for the newline check"
     )
+    parser.add_argument(
+        "--compiled", metavar="PYTHON", help="the interpreter of an environment with the compiled build, to compare it"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--publish", action="store_true", help="also update results.json, the plots and the README")
     parser.add_argument(
@@ -71,6 +77,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> None:
     """Run the command."""
     options = parse(arguments)
+    if options.compiled:
+        os.environ[COMPILED] = options.compiled
     result = json.loads(options.source.read_text()) if options.source else measure(options)
     print("\n".join(tables(result)))
     if options.json:

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
 
+from . import builds
 from .contenders import CONTENDERS
 from .core import lines_of
 from .loads import LOADS, THROUGHPUT
@@ -34,25 +35,29 @@ class Aim:
 
 def _at_least(load: str, reference: str, **ratios: float) -> Iterator[Aim]:
     for contender, ratio in ratios.items():
-        yield Aim(load, contender, "per_cpu", least=ratio, reference=reference)
+        yield Aim(load, contender.replace("_", "-"), "per_cpu", least=ratio, reference=reference)
 
 
 AIMS = (
-    *_at_least("large", "aiosmtpd", asyncio=12, uvloop=12, trio=12),
+    *_at_least("small", "aiosmtpd", asyncio=3.5, compiled=4.5, compiled_uvloop=6, trio=3),
+    *_at_least("envelope", "aiosmtpd", asyncio=4.5, compiled=6, compiled_uvloop=8, trio=6),
+    *_at_least("connections", "aiosmtpd", asyncio=2.2, compiled=2.5, compiled_uvloop=2.8, trio=2),
+    *_at_least("connections", "twisted", compiled=1),
+    *_at_least("recipients", "aiosmtpd", asyncio=4.5, compiled=7, compiled_uvloop=8, trio=4),
+    *_at_least("medium", "aiosmtpd", asyncio=9, compiled=10, compiled_uvloop=12, uvloop=9, trio=7),
+    *_at_least("medium", "smtp-sink", asyncio=1),
+    *(
+        each
+        for load in ("small", "envelope", "recipients", "medium")
+        for each in _at_least(load, "nodemailer", compiled_uvloop=1)
+    ),
+    *_at_least("large", "aiosmtpd", asyncio=12, compiled=12, compiled_uvloop=14, uvloop=12, trio=12),
     *_at_least("large", "smtp-sink", asyncio=2, uvloop=2, trio=2),
     *_at_least("dots", "aiosmtpd", asyncio=9, uvloop=9, trio=9),
-    *_at_least("medium", "aiosmtpd", asyncio=8, uvloop=9, trio=7),
-    *_at_least("medium", "smtp-sink", asyncio=1),
-    *_at_least("medium", "nodemailer", uvloop=1),
-    *_at_least("small", "aiosmtpd", asyncio=6, uvloop=7, trio=3),
-    *_at_least("small", "nodemailer", uvloop=1),
-    *_at_least("connections", "aiosmtpd", asyncio=4, uvloop=5, trio=2),
-    *_at_least("envelope", "aiosmtpd", asyncio=9, uvloop=10, trio=6),
-    *_at_least("recipients", "aiosmtpd", asyncio=6, uvloop=8, trio=4),
     *(Aim("stalled", name, "p99", most=0.020) for name in ("asyncio", "uvloop", "trio")),
-    *(Aim("idle", name, "octets", most=0.5, reference="aiosmtpd") for name in ("asyncio", "uvloop")),
+    *(Aim("idle", name, "octets", most=0.35, reference="aiosmtpd") for name in ("asyncio", "compiled")),
     Aim("idle", "trio", "octets", most=0.75, reference="aiosmtpd"),
-    *(Aim(load, "anyio", "per_cpu", least=0.85, reference="asyncio") for load in THROUGHPUT),
+    *(Aim(load, "anyio", "per_cpu", least=0.95, reference="asyncio") for load in THROUGHPUT),
     *(Aim(load, "anyio-trio", "per_cpu", least=0.85, reference="trio") for load in THROUGHPUT),
 )
 CORE_AIMS = {
@@ -106,6 +111,11 @@ def tables(result: dict[str, Any]) -> Iterator[str]:
         yield "### The core alone"
         yield ""
         yield from lines_of(result["core"])
+        yield ""
+    if "builds" in result:
+        yield "### The core alone, both builds"
+        yield ""
+        yield from builds.lines_of(result["builds"])
 
 
 def _throughput(load: str, samples: Samples) -> Iterator[str]:

@@ -23,6 +23,8 @@ from ..ports import reserved_ports
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smtpcore-benchmarks"
 """The directory for Node.js packages and for the compiled server in Go."""
+COMPILED = "SMTPCORE_COMPILED_PYTHON"
+"""The environment variable with the interpreter of an environment with the compiled build of smtpcore."""
 GO_PACKAGES = Path("/usr/share/gocode")
 """The directory of the packages of Go that Debian has installed: a GOPATH."""
 
@@ -55,6 +57,25 @@ def _python(
     def missing() -> str | None:
         absent = [name for name in needs if not _is_there(name)]
         return f"pip install {' '.join(absent)}" if absent else None
+
+    return command, missing
+
+
+def _compiled(adapter: str) -> tuple[Callable[[int], list[str]], Callable[[], str | None]]:
+    """Return the command of our server on the compiled build, and the reason why it cannot be started."""
+
+    def command(port: int) -> list[str]:
+        return [os.environ[COMPILED], "-m", "benchmarks.contenders.ours", adapter, str(port)]
+
+    def missing() -> str | None:
+        if not os.environ.get(COMPILED):
+            return "name the interpreter of an environment with the compiled build: --compiled PYTHON"
+        needs = "import smtpcore" + (", uvloop" if adapter == "uvloop" else "")
+        code = f"{needs}; print(smtpcore.COMPILED)"
+        done = subprocess.run([os.environ[COMPILED], "-c", code], capture_output=True, text=True)
+        if done.returncode:
+            return done.stderr.strip().rpartition("\n")[2]
+        return None if done.stdout.strip() == "True" else f"{os.environ[COMPILED]} has the pure build of smtpcore"
 
     return command, missing
 
@@ -100,7 +121,7 @@ def _missing_go() -> str | None:
     if not shutil.which("go"):
         return "go is not installed"
     if not (GO_PACKAGES / "src/github.com/emersion/go-smtp").is_dir():
-        return "go-smtp is not installed: apt install golang-github-emersion-go-smtp-dev"
+        return "go-smtp is not installed: apt install golang-github-emersion-go-{smtp,sasl}-dev"
 
     CACHE.mkdir(parents=True, exist_ok=True)
     build = ["go", "build", "-o", str(CACHE / "go-smtp-server"), str(HERE / "go_smtp_server.go")]
@@ -112,6 +133,8 @@ def _missing_go() -> str | None:
 CONTENDERS = {
     "asyncio": Contender("smtpcore, asyncio", *_python("ours", "asyncio", needs=())),
     "uvloop": Contender("smtpcore, asyncio on uvloop", *_python("ours", "uvloop", needs=("uvloop",))),
+    "compiled": Contender("smtpcore compiled, asyncio", *_compiled("asyncio")),
+    "compiled-uvloop": Contender("smtpcore compiled, asyncio on uvloop", *_compiled("uvloop")),
     "trio": Contender("smtpcore, trio", *_python("ours", "trio", needs=("trio", "smtpcore_adapters.trio"))),
     "anyio": Contender("smtpcore, anyio on asyncio", *_python("ours", "anyio", needs=("anyio",))),
     "anyio-trio": Contender("smtpcore, anyio on trio", *_python("ours", "anyio-trio", needs=("anyio", "trio"))),
