@@ -2,31 +2,38 @@
 
 mutmut starts pytest again for each mutant, and lets each call of the core choose between a function and its mutants.
 Here the tests are collected once. Each mutant runs in a fork of that process, where its code replaces the
-function. The tests run at their usual speed. Tests that detected other mutants of this function run first, then those
-of the test file of its module. Many tests call a function of the core, so that a budget of time ends before the last.
+function. The tests run at their usual speed, and only those that execute the statement that the mutant changes. Tests
+that detected other mutants of this function run first, then those of the test file of its module. Many tests execute a
+statement of the core, so that a budget of time ends before the last.
 
 Calls made while the core is imported or the tests are collected have already happened by then. If a mutant of such a
 function survives, the core is imported again with this mutant. Then the test file of the module and the files that call
 the function are collected and run again, unless they take too long.
+
+The executed lines are recorded with `sys.monitoring`, which came with Python 3.12.
 """
 
 import argparse
+import ast
 import fnmatch
 import gc
+import inspect
 import json
 import os
 import pickle
 import resource
 import signal
 import sys
+import textwrap
 import time
+from array import array
 from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator
 from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
@@ -41,6 +48,9 @@ PYTEST = [
     *("--hypothesis-profile", "mutants", "--assert=plain", "--override-ini=addopts=--strict-markers"),
 ]
 
+monitoring: Any = getattr(sys, "monitoring", None)
+TOOL = 2  # sys.monitoring.PROFILER_ID
+
 SECONDS_ANEW = 60.0
 ANEW = -1  # the place of tests that are collected again
 IMPORTED_ANEW = ("smtpcore", "smtpcore_adapters", "tests", "fuzz", "benchmarks", "tools")
@@ -50,24 +60,46 @@ DESELECTED = [option for option in config().pytest_add_cli_args_test_selection i
 Pair = tuple[FunctionType, FunctionType]  # a function and a mutant of it
 
 
+Lines = dict[str, set[int]]
+"""Executed lines by function, counted from the line of its `def`."""
+
+
 class Watch:
-    """Records the code objects that are called."""
+    """Records the lines of the functions with mutants that are executed."""
 
     def __init__(self) -> None:
-        self.codes: set[CodeType] = set()
+        self._functions: dict[int, tuple[FunctionType, dict[str, FunctionType], int]] = {}
+        """The function of each code object, its mutants, and its first line, by the id of the code."""
+        self._lines: Lines = defaultdict(set)
+        monitoring.use_tool_id(TOOL, "mutants")
+        monitoring.register_callback(TOOL, monitoring.events.LINE, self._note)
+
+    def add(self, function: FunctionType, mutants: dict[str, FunctionType]) -> None:
+        """Watch a function. Its mutants are made later."""
+        first = first_line(function)
+        codes = [function.__code__]
+        for code in codes:
+            self._functions[id(code)] = function, mutants, first
+            monitoring.set_local_events(TOOL, code, monitoring.events.LINE)
+            codes += [each for each in code.co_consts if isinstance(each, CodeType)]
 
     def start(self) -> None:
         """Clear the record and start recording."""
-        self.codes = set()
-        sys.setprofile(self._note)
+        self._lines = defaultdict(set)
+        monitoring.restart_events()
 
-    def stop(self) -> set[CodeType]:
-        """Stop recording. Return the code that was called."""
-        sys.setprofile(None)
-        return self.codes
+    def lines(self) -> Lines:
+        """Return the lines that were executed since the start."""
+        return self._lines
 
-    def _note(self, frame: FrameType, event: str, argument: Any) -> None:
-        self.codes.add(frame.f_code)
+    def stop(self) -> None:
+        """Stop recording."""
+        monitoring.free_tool_id(TOOL)
+
+    def _note(self, code: CodeType, line: int) -> Any:
+        function, mutants, first = self._functions[id(code)]
+        self._lines[name_of(function, mutants)].add(line - first)
+        return monitoring.DISABLE
 
 
 class Results:
@@ -101,12 +133,12 @@ class Runner:
         self._results, self._chosen, self._budget, self._processes = results, chosen, budget, processes
         self._functions: list[tuple[FunctionType, dict[str, FunctionType]]] = []
         self._watch = Watch()
-        self._starting: set[CodeType] = set()
-        """The code that is called before the collection, while conftest files import the core."""
-        self._collecting: dict[Path, set[CodeType]] = defaultdict(set)
-        """The code that the collection of each file calls."""
-        self._calls: list[set[str]] = []
-        """The functions that each test calls."""
+        self._starting: set[str] = set()
+        """The functions that are called before the collection, while conftest files import the core."""
+        self._collecting: dict[Path, set[str]] = defaultdict(set)
+        """The functions that the collection of each file calls."""
+        self._tests: dict[str, dict[int, array[int]]] = {}
+        """The places of the tests that execute a line, by function and line."""
         self._seconds: list[float] = []
         """Seconds that each test takes while recorded."""
         self._places: dict[str, list[int]] = defaultdict(list)
@@ -121,35 +153,41 @@ class Runner:
 
         def decorate(function: FunctionType) -> FunctionType:
             self._functions.append((function, mutants))
+            self._watch.add(function, mutants)
             return function
 
         return decorate
 
     def pytest_sessionstart(self) -> None:
         """Keep the record of the calls before the collection."""
-        self._starting = self._watch.stop()
+        self._starting = set(self._watch.lines())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(self, collector: pytest.Collector) -> Generator[None, Any, Any]:
         """Record the calls during the collection of a file."""
         self._watch.start()
         report = yield
-        self._collecting[collector.path] |= self._watch.stop()
+        self._collecting[collector.path] |= self._watch.lines().keys()
         return report
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run all tests once, and then, for each mutant, the tests that call its function."""
         items = session.items
-        names = {function.__code__: name_of(function, mutants) for function, mutants in self._functions}
-        self._calls, self._seconds = in_fork(lambda: self._try_tests(items, names))
+        self._tests, self._seconds = in_fork(lambda: self._try_tests(items))
+        self._watch.stop()
         for place, item in enumerate(items):
             self._places[str(item.path)].append(place)
 
         gc.collect()
         gc.freeze()
-        early = next(pair for pair in self._functions if pair[0].__code__ in self._starting and self._files(pair[0]))
+        early = next(
+            (function, mutants)
+            for function, mutants in self._functions
+            if name_of(function, mutants) in self._starting and self._files(name_of(function, mutants), function)
+        )
         for function, mutants in [early, *self._functions[:: len(self._functions) // 5]]:
-            failed = self._first_failure(items, name_of(function, mutants), (function, mutants["_mutmut_orig"]))
+            original = mutants["_mutmut_orig"]
+            failed = self._first_failure(items, name_of(function, mutants), (function, original), original)
             assert failed is None, f"tests fail with an unchanged copy of {function.__qualname__}"
 
         parts = split(self._chosen, self._processes)
@@ -157,31 +195,34 @@ class Runner:
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
         return not any(codes) or sys.exit("not all mutants were tried")
 
-    def _try_tests(self, items: list[pytest.Item], names: dict[CodeType, str]) -> tuple[list[set[str]], list[float]]:
-        """Return the functions that each test calls, and its seconds."""
-        calls, seconds = [], []
-        for item, following in pairwise([*items, None]):
+    def _try_tests(self, items: list[pytest.Item]) -> tuple[dict[str, dict[int, array[int]]], list[float]]:
+        """Return the tests of each line of each function, and the seconds of each test."""
+        tests: dict[str, dict[int, array[int]]] = defaultdict(lambda: defaultdict(partial(array, "i")))
+        seconds = []
+        for place, (item, following) in enumerate(pairwise([*items, None])):
             assert item
             clear_caches()  # otherwise only the first test would call a cached function
             start = time.process_time()
             self._watch.start()
             passed = run(item, following)
-            calls.append({names[code] for code in self._watch.stop() & names.keys()})
+            for name, lines in self._watch.lines().items():
+                for line in lines:
+                    tests[name][line].append(place)
             assert passed, f"fails without any mutant: {item.nodeid}"
             seconds.append(time.process_time() - start)
 
-        return calls, seconds
+        return {name: dict(lines) for name, lines in tests.items()}, seconds
 
     def _try_mutants(self, items: list[pytest.Item], chosen: list[tuple[Path, str]]) -> None:
         pairs = {
-            f"{function.__module__}.{name}": (function, mutant)
+            f"{function.__module__}.{name}": ((function, mutant), mutants["_mutmut_orig"])
             for function, mutants in self._functions
             for name, mutant in mutants.items()
         }
         counts, began = Counter[int](), time.monotonic()
         for number, (path, mutant) in enumerate(chosen, 1):
             start = time.monotonic()
-            code = self._try(items, mutant, pairs[mutant])
+            code = self._try(items, mutant, *pairs[mutant])
             self._results.keep(path, mutant, code, time.monotonic() - start)
             counts[code] += 1
             if number % 50 == 0 or number == len(chosen):
@@ -189,40 +230,46 @@ class Runner:
                 sys.stdout.write(f"{number} of {len(chosen)} in {took:.0f} s: {dict(counts)}\n")
                 sys.stdout.flush()
 
-    def _try(self, items: list[pytest.Item], mutant: str, pair: Pair) -> int:
+    def _try(self, items: list[pytest.Item], mutant: str, pair: Pair, original: FunctionType) -> int:
         """Try one mutant. Return its exit code."""
         name = mutant.partition("__mutmut_")[0]
         try:
-            failed = self._first_failure(items, name, pair)
+            failed = self._first_failure(items, name, pair, original)
         except TimeoutError:
             return TIMEOUT
 
         if failed is None:
-            return SURVIVED if any(name in calls for calls in self._calls) else NO_TESTS
+            return SURVIVED if name in self._tests else NO_TESTS
 
         self._noticed[name][failed] += 1
         self._noticed[""][failed] += 1
         return KILLED
 
-    def _first_failure(self, items: list[pytest.Item], name: str, pair: Pair) -> int | None:
+    def _first_failure(self, items: list[pytest.Item], name: str, pair: Pair, original: FunctionType) -> int | None:
         """Return the place of the first test that fails with this mutant, or None."""
         here, everywhere = self._noticed[name], self._noticed[""]
-        places = [place for place, calls in enumerate(self._calls) if name in calls]
+        places = self._places_of(name, changed_lines(original, pair[1]))
         own = test_file(pair[0].__module__)
         others = {place for place in places if str(items[place].path) != own}
         places.sort(key=lambda place: (-here[place], place in others, self._seconds[place] / (1 + everywhere[place])))
         budget = list(accumulate(self._seconds[place] for place in places))
         numbered = [(place, items[place]) for place in places[: bisect(budget, self._budget)]]
-        failed: int | None = in_fork(lambda: self._run_with(numbered, self._files(pair[0]), *pair), quiet=True)
+        failed: int | None = in_fork(lambda: self._run_with(numbered, self._files(name, pair[0]), *pair), quiet=True)
         return failed
 
-    def _files(self, function: FunctionType) -> list[str]:
+    def _places_of(self, name: str, lines: set[int]) -> list[int]:
+        """Return the places of the tests that execute one of these lines; if none does, of those that call it."""
+        tests = self._tests.get(name, {})
+        chosen = tests.keys() & lines or tests
+        return sorted({place for line in chosen for place in tests[line]})
+
+    def _files(self, name: str, function: FunctionType) -> list[str]:
         """Return the files to collect again for `function`, none unless it is called before the tests.
 
         The test file of its module comes first, then the quickest of the files whose collection calls `function`.
         """
-        calling = [str(path) for path, codes in self._collecting.items() if function.__code__ in codes]
-        if not calling and function.__code__ not in self._starting:
+        calling = [str(path) for path, names in self._collecting.items() if name in names]
+        if not calling and name not in self._starting:
             return []
 
         own = test_file(function.__module__)
@@ -260,7 +307,28 @@ class Runner:
 
 def name_of(function: FunctionType, mutants: dict[str, FunctionType]) -> str:
     """Return the name of a function as used in the names of its mutants."""
-    return f"{function.__module__}.{list(mutants)[-1]}".partition("__mutmut_")[0]
+    return f"{function.__module__}.{next(reversed(mutants))}".partition("__mutmut_")[0]
+
+
+def first_line(function: FunctionType) -> int:
+    """Return the number of the line with the `def` of a function, which follows its decorators."""
+    lines, first = inspect.getsourcelines(function)
+    return first + next(place for place, line in enumerate(lines) if line.split(maxsplit=1)[0] in ("def", "async"))
+
+
+def changed_lines(original: FunctionType, mutant: FunctionType) -> set[int]:
+    """Return the lines of the statement that a mutant changes, without the statements inside it.
+
+    The lines are counted from that of the `def`. The set is empty if the mutant changes the `def` itself.
+    """
+    source = textwrap.dedent(inspect.getsource(original))
+    before, after = source.splitlines(), textwrap.dedent(inspect.getsource(mutant)).splitlines()
+    pairs = enumerate(zip(before, after, strict=False))
+    changed = next((place for place, (old, new) in pairs if place and old != new), 0)
+    inside = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)][1:]
+    spans = [range(node.lineno - 1, (node.end_lineno or node.lineno)) for node in inside]
+    around = min((span for span in spans if changed in span), key=len, default=range(0))
+    return set(around).difference(*(span for span in spans if set(span) < set(around)))
 
 
 def run(item: pytest.Item, following: pytest.Item | None) -> bool:
@@ -356,6 +424,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="test time per mutant, as measured while recording")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="mutants tried at the same time")
     options = parser.parse_args()
+    if monitoring is None:
+        sys.exit("The executed lines cannot be recorded: use Python 3.12 or later.")
 
     results = Results()
     chosen = results.choose(options.names or ["*"], again=options.again)
