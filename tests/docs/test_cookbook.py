@@ -630,13 +630,13 @@ def test_server_behind_a_proxy_sees_the_address_of_the_client() -> None:
     header = ProxyHeader(
         ProxyCommand.PROXY, Endpoint(ip_address("198.51.100.7"), 1234), Endpoint(ip_address("192.0.2.25"), 25)
     )
-    options: ConnectOptions = {"proxy": header, "tls": TlsMode.NONE}
-    with (
-        BackgroundServer(names["app"], **names["OPTIONS"]) as server,
-        connect("127.0.0.1", server.address.port, **options) as client,
-    ):
-        result = client.send("a@c.example", ["b@example.org"], b"hi\n")
-        assert result.final == Reply(250, "Taken from 198.51.100.7", enhanced="2.0.0")
+    unknown = replace(header, source=None, destination=None)
+    with BackgroundServer(names["app"], **names["OPTIONS"]) as server:
+        for sent, client in ((header, "198.51.100.7"), (unknown, "an unknown address")):
+            options: ConnectOptions = {"proxy": sent, "tls": TlsMode.NONE}
+            with connect("127.0.0.1", server.address.port, **options) as connection:
+                result = connection.send("a@c.example", ["b@example.org"], b"hi\n")
+            assert result.final == Reply(250, f"Taken from {client}", enhanced="2.0.0")
 
 
 def test_pytest_fixture_runs_the_server(tmp_path: Path) -> None:

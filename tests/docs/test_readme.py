@@ -162,13 +162,26 @@ def test_header_handler_refuses_a_list() -> None:
             with pytest.raises(smtplib.SMTPDataError) as refusal:
                 smtp.sendmail("a@client.example", ["b@example.org"], b"Precedence: bulk\r\n\r\nbody\r\n")
 
-        assert refusal.value.smtp_error == b"5.7.1 No bulk mail"
+            assert refusal.value.smtp_error == b"5.7.1 No bulk mail"
+            with pytest.raises(smtplib.SMTPDataError) as refusal:
+                smtp.sendmail("a@client.example", ["b@example.org"], b"X-Spam: yes\r\n\r\nbody\r\n")
+            assert refusal.value.smtp_error == b"5.7.1 No spam"
+            with pytest.raises(smtplib.SMTPServerDisconnected):
+                smtp.noop()
 
     async def main() -> None:
         async with serving(app) as server:
             await anyio.to_thread.run_sync(send, server.address.port)
 
     anyio.run(main)
+
+
+def test_error_handler_decides_the_reply(caplog: pytest.LogCaptureFixture) -> None:
+    app: App = run_example("def report_error")["app"]
+    dialogue = session(app).send(EHLO + MAIL + RCPT + QUIT)
+    dialogue.expect(220, 250, 250, 451, 221)
+    assert b"451 4.3.0 Please try again in an hour\r\n" in dialogue.stream.output
+    assert "ConnectionError('the database is down')" in caplog.text
 
 
 def test_auth_handler_lets_a_user_send() -> None:

@@ -40,6 +40,15 @@ def test_archive_keeps_messages_as_compressed_files(tmp_path: Path) -> None:
     assert gzip.decompress(path.read_bytes()).endswith(MESSAGE)
 
 
+def test_maildir_keeps_messages_as_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = run_example("app.include(Maildir(")["app"]
+    code, _ = deliver(app)
+    (path,) = (tmp_path / "Mail/new").iterdir()
+    assert code == 250
+    assert path.read_bytes().endswith(MESSAGE.replace(b"\r\n", b"\n"))
+
+
 def test_archive_removes_a_message_that_is_refused(tmp_path: Path) -> None:
     app = run_example("class Archive")["make_app"](tmp_path)
     with (
