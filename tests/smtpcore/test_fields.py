@@ -79,7 +79,7 @@ class Choices(TypedDict, total=False):
     source: str | Callable[[], str]
     kind: type[str]
     items: list[Any]
-    values: list[T]
+    values: list[T]  # type: ignore[valid-type]  # an unbound variable means any type
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def _check(client: Correct, law: str) -> None:
     lines = next(finding.lines for finding in report.findings if finding.violation.law == law)
 
     assert len(lines) <= MAX_LINES, lines
-    # What ReadsWholeReplies reads at once depends on the system, so that a second run may show nothing.
+    # The system decides how many octets ReadsWholeReplies reads at once, so a second run may show nothing.
     assert report.unstable == [] or isinstance(client, broken.ReadsWholeReplies)
 
 
