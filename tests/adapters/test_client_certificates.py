@@ -223,13 +223,48 @@ def test_session_of_a_removed_authority_is_not_resumed(
     with external(renewable, backend) as server:
         session, _ = log_in(server, context, 235)
         _, resumed = log_in(server, context, 235, session)
-        assert resumed
+        assert resumed is (version is ssl.TLSVersion.TLSv1_2)
 
         second.cert_pem.write_to_path(renewable.directory / "ca")
         renewable.tls.reload()
         with pytest.raises((OSError, AssertionError), match=r"(?i)unknown.?ca|closed|reset|EOF"):
             log_in(server, context, 235, session)
         log_in(server, renewable.context(second, version), 235)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_certificate_is_not_accepted_at_a_name_with_another_authority(
+    version: ssl.TLSVersion, renewable: Renewable, backend: str
+) -> None:
+    names = {"a.example": trustme.CA(), "b.example": trustme.CA()}
+    contexts = {}
+    for name, authority in names.items():
+        contexts[name] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        contexts[name].verify_mode = ssl.CERT_REQUIRED
+        renewable.own.issue_cert(*names).configure_cert(contexts[name])
+        authority.configure_trust(contexts[name])
+    start = contexts["a.example"]  # a context of OpenSSL itself, which switches to the context for the name
+    start.sni_callback = lambda connection, name, _: setattr(connection, "context", contexts[name or "a.example"])
+    app = App()
+    app.on("EHLO")(lambda session, ehlo: Reply(250, f"of {session.tls.server_name}" if session.tls else "plain"))
+
+    def hello(name: str, session: ssl.SSLSession | None) -> ssl.SSLSession:
+        with server.connect() as client:
+            connection = context.wrap_socket(client.socket, server_hostname=name, session=session)
+            client.socket = connection
+            # In TLS 1.2, a resumed session keeps the name of its first handshake, and the context for this name.
+            client.expect(220).send(EHLO).expect("250-s.example of a.example\n...")
+            assert connection.session
+            return connection.session
+
+    context = renewable.context(names["a.example"], version)
+    with running(backend, app, config=CONFIG, tls=start, implicit_tls=True) as server:
+        session = hello("a.example", None)
+        if version is ssl.TLSVersion.TLSv1_2:
+            hello("b.example", session)
+        else:
+            with pytest.raises((OSError, AssertionError), match=r"(?i)unknown.?ca|closed|reset|EOF"):
+                hello("b.example", session)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -240,15 +275,16 @@ def test_client_that_is_still_trusted_logs_in_after_a_reload(
     with external(renewable, backend) as server:
         session, _ = log_in(server, context, 235)
         renewable.tls.reload()
-        _, resumed = log_in(server, context, 235, session)
+        session, resumed = log_in(server, context, 235, session)
         assert not resumed
+        _, resumed = log_in(server, context, 235, session)
+        assert resumed is (version is ssl.TLSVersion.TLSv1_2)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 def test_certificate_that_has_expired_since_the_first_handshake_is_not_accepted(
-    version: ssl.TLSVersion, renewable: Renewable, monkeypatch: pytest.MonkeyPatch
+    renewable: Renewable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = renewable.context(renewable.first, version)
+    context = renewable.context(renewable.first, ssl.TLSVersion.TLSv1_2)
     with external(renewable, "asyncio") as server:
         session, _ = log_in(server, context, 235)
         monkeypatch.setattr("smtpcore_adapters.tls._info.time.time", lambda: 1e11)
@@ -277,6 +313,20 @@ def test_minimum_version_and_client_certificate_of_a_chosen_context_are_required
         if demand == "version":
             context.maximum_version = ssl.TLSVersion.TLSv1_3
             greet(server, context)
+
+
+def test_context_that_cannot_turn_tickets_off_needs_another_protocol(backend: str) -> None:
+    with pytest.deprecated_call():
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS)
+    with running(backend, App(), config=CONFIG, tls=context):
+        pass  # without client certificates
+
+    context.verify_mode = ssl.CERT_OPTIONAL
+    with (
+        pytest.raises(ValueError, match="PROTOCOL_TLS_SERVER"),
+        running(backend, App(), config=CONFIG, tls=context),
+    ):
+        pass
 
 
 def greet(server: Running, context: ssl.SSLContext) -> None:

@@ -16,7 +16,7 @@ from smtpcore import EXTENSIONS, Budgets, Config, Connection, Reply, check_value
 
 from .._names import check_options
 from ..streams._stream import Address, Stream
-from ..tls._info import note_server_names
+from ..tls._info import forbid_unsafe_tickets, note_server_names
 from ._app import App
 from ._config import FOR_TRUSTED, HINTS, OPTIONS, Options, default_config, default_mechanisms, effective_config
 from ._config_fields import check_given_once, config_fields, with_fields
@@ -132,6 +132,7 @@ class Acceptor:
         if implicit_tls and tls is None:
             raise ValueError("implicit_tls needs an SSLContext: pass tls=...")
         if tls:
+            forbid_unsafe_tickets(tls)
             note_server_names(tls)
 
         given = self._config_of(listener)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from ssl import MemoryBIO, SSLContext, SSLEOFError, SSLError, SSLWantReadError, SSLZeroReturnError
 
-from ..tls._info import Tls, describe_tls
+from ..tls._info import Tls, describe_tls, forbid_unsafe_tickets
 
 _READ_SIZE = 65_536
 
@@ -23,6 +23,8 @@ class Encryption:
     """
 
     def __init__(self, context: SSLContext, server_name: str | None, received: bytes = b"") -> None:
+        if server_name is None:
+            forbid_unsafe_tickets(context)
         self._incoming = MemoryBIO()
         self._incoming.write(received)
         self._outgoing = MemoryBIO()

@@ -66,6 +66,7 @@ class ServerContext(ssl.SSLContext):
         assert self.successor
         self.successor.sni_callback = self.sni_callback
         self.successor.sslobject_class = self.sslobject_class
+        self.successor.num_tickets = self.num_tickets
         return self.successor
 
     def load_cert_chain(self, certfile: Any, keyfile: Any = None, password: Any = None) -> None:

@@ -87,6 +87,23 @@ def _check_client(connection: SSLObject, certificate: Certificate | None) -> Non
         raise SSLError("the client has resumed a session, but its certificate has expired")
 
 
+def forbid_unsafe_tickets(context: SSLContext) -> None:
+    """Make a server issue no session tickets of TLS 1.3 if it asks for client certificates.
+
+    Raises `ValueError` if the context is not for servers only, because Python then cannot turn tickets off.
+    """
+    # A session can be resumed with another server name than that of its first handshake. Its certificate would not be
+    # verified again, although the context for the new name may trust other authorities. In TLS 1.2 a session keeps its
+    # name.
+    if context.verify_mode is VerifyMode.CERT_NONE or not context.num_tickets:
+        return
+
+    try:
+        context.num_tickets = 0
+    except ValueError as exc:
+        raise ValueError("client certificates need a context with ssl.PROTOCOL_TLS_SERVER") from exc
+
+
 def _certificate(connection: SSLObject) -> Certificate | None:
     try:
         fields = connection.getpeercert()
