@@ -13,7 +13,10 @@ from ssl import MemoryBIO, SSLContext, SSLEOFError, SSLError, SSLWantReadError, 
 
 from ..tls._info import Tls, describe_tls, forbid_unsafe_tickets
 
-_READ_SIZE = 65_536
+_RECORD = 16_384
+"""Maximum octets of plaintext in a TLS record (RFC 8446 5.1), and so of one read of `SSLObject`."""
+_AT_ONCE = 131_072
+"""Octets after which `Encryption.read` does not decrypt another record."""
 
 
 class Encryption:
@@ -21,6 +24,9 @@ class Encryption:
 
     `received` is data of the peer that was read already.
     """
+
+    _error: SSLError | None = None
+    """The error of the next `read`."""
 
     def __init__(self, context: SSLContext, server_name: str | None, received: bytes = b"") -> None:
         if server_name is None:
@@ -61,12 +67,32 @@ class Encryption:
     @property
     def has_input(self) -> bool:
         """Whether there is received data that was not read: plaintext, or a part of a record."""
-        return bool(self._incoming.pending or self._object.pending())
+        return bool(self._incoming.pending or self._object.pending() or self._error)
 
     def read(self) -> bytes | None:
-        """Return plaintext, `b""` at the end of the stream, or None if more input is needed. Raises `ssl.SSLError`."""
+        """Return plaintext, `b""` at the end of the stream, or None if more input is needed. Raises `ssl.SSLError`.
+
+        The plaintext of several records is returned as one, because each return costs more than the copy.
+        """
+        if self._error:
+            error, self._error = self._error, None
+            raise error
+        data = self._read_record()
+        if data is None or len(data) < _RECORD or not self._incoming.pending:
+            return data
+
+        records, size = [data], _RECORD
         try:
-            return self._object.read(_READ_SIZE)
+            while size < _AT_ONCE and (data := self._read_record()):
+                records.append(data)
+                size += len(data)
+        except SSLError as exc:
+            self._error = exc.with_traceback(None)  # OpenSSL reports an error only once
+        return b"".join(records)
+
+    def _read_record(self) -> bytes | None:
+        try:
+            return self._object.read(_RECORD)
         except SSLWantReadError:
             return None
         except (SSLZeroReturnError, SSLEOFError):

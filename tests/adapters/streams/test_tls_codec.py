@@ -50,6 +50,43 @@ def test_encrypted_data_is_decrypted_in_pieces(server: ssl.SSLContext, client: s
     assert received == text
 
 
+def test_several_records_are_returned_as_one(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    here, there = handshake(server, client)
+    records = here.encrypt(b"x" * 100_000)
+    there.receive_data(records[:-1])
+    assert there.read() == b"x" * (6 * 16_384)
+    there.receive_data(records[-1:] + here.encrypt(b"y" * 200_000))
+    assert there.read() == b"x" * (100_000 - 6 * 16_384)
+    assert there.read() == b"y" * 131_072
+    assert there.read() == b"y" * (200_000 - 131_072)
+    assert there.read() is None
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_error_of_a_record_is_raised_after_the_records_before(
+    server: ssl.SSLContext, client: ssl.SSLContext, version: ssl.TLSVersion
+) -> None:
+    client.maximum_version = version
+    here, there = handshake(server, client)
+    sound, broken = here.encrypt(b"x" * 16_384), bytearray(here.encrypt(b"y"))
+    broken[-1] ^= 1
+    there.receive_data(sound + broken)
+    assert there.read() == b"x" * 16_384
+    assert there.has_input
+    with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
+        there.read()
+    assert there.read() == b""
+
+
+def test_end_of_stream_after_a_full_record_is_returned_by_the_next_read(
+    server: ssl.SSLContext, client: ssl.SSLContext
+) -> None:
+    here, there = handshake(server, client)
+    there.receive_data(here.encrypt(b"x" * 16_384) + here.close())
+    assert there.read() == b"x" * 16_384
+    assert there.read() == b""
+
+
 def test_end_of_stream_is_recognized_with_and_without_close_notify(
     server: ssl.SSLContext, client: ssl.SSLContext
 ) -> None:
