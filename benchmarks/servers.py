@@ -38,7 +38,7 @@ class Arena:
     """The servers that are measured, and the start of their clients."""
 
     def __init__(self, contenders: Iterable[str], *, seconds: float) -> None:
-        self.contenders = [name for name in contenders if _is_available(name, CONTENDERS[name])]
+        self.contenders = [name for name in contenders if is_available(name, CONTENDERS[name])]
         self._seconds = seconds
         self._server_cpu, self._client_cpu = cpus()
 
@@ -48,7 +48,7 @@ class Arena:
             servers = {name: stack.enter_context(self._start(name)) for name in self.contenders}
             for number in range(rounds):
                 for load in loads:
-                    for name in _rotated(self.contenders, number):
+                    for name in rotated(self.contenders, number):
                         try:
                             yield load, name, self._measure(load, name, servers[name])
                         except Failed as exc:
@@ -104,7 +104,8 @@ class Arena:
         return json.loads(output)
 
 
-def _is_available(name: str, contender: Contender) -> bool:
+def is_available(name: str, contender: Contender) -> bool:
+    """Return whether a server can be started. Otherwise print the reason."""
     why = contender.missing()
     if why:
         print(f"skipped: {name}: {why}", file=sys.stderr)
@@ -112,7 +113,8 @@ def _is_available(name: str, contender: Contender) -> bool:
     return why is None
 
 
-def _rotated(names: list[str], by: int) -> list[str]:
+def rotated(names: list[str], by: int) -> list[str]:
+    """Return the names in the order of a round, which starts with another name in each round."""
     start = by % len(names) if names else 0
     return names[start:] + names[:start]
 

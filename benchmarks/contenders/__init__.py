@@ -130,6 +130,16 @@ def _missing_go() -> str | None:
     return f"go build: {done.stderr.strip()[-200:]}" if done.returncode else None
 
 
+def _postfix(port: int) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.contenders.postfix_server", str(port)]
+
+
+def _missing_postfix() -> str | None:
+    if not Path("/usr/lib/postfix/sbin/master").exists():
+        return "Postfix is not installed"
+    return "Postfix has to be started by root" if os.geteuid() else None
+
+
 CONTENDERS = {
     "asyncio": Contender("smtpcore, asyncio", *_python("ours", "asyncio", needs=())),
     "uvloop": Contender("smtpcore, asyncio on uvloop", *_python("ours", "uvloop", needs=("uvloop",))),
@@ -150,18 +160,23 @@ CONTENDERS = {
     "nodemailer": Contender("nodemailer's smtp-server", _node, _missing_node),
     "go-smtp": Contender("go-smtp", _go, _missing_go),
 }
+POSTFIX = Contender("Postfix's smtpd (C)", _postfix, _missing_postfix)
+"""A mail server that puts each message into its queue. So it is compared under TLS only."""
 
 
 @contextmanager
-def running(contender: Contender, cpu: int | None) -> Iterator[Running]:
-    """Run the server during the block, on one CPU if `cpu` is given. Raises `OSError` if it does not start."""
+def running(contender: Contender, cpu: int | None, *files: str) -> Iterator[Running]:
+    """Run the server during the block, on one CPU if `cpu` is given. Raises `OSError` if it does not start.
+
+    With `files`, the certificate chain and its key, TLS starts before the greeting.
+    """
     pin = partial(os.sched_setaffinity, 0, {cpu}) if cpu is not None else None
     with (
         reserved_ports(1) as (port,),
-        subprocess.Popen(contender.command(port), preexec_fn=pin, stdout=subprocess.DEVNULL) as process,
+        subprocess.Popen([*contender.command(port), *files], preexec_fn=pin, stdout=subprocess.DEVNULL) as process,
     ):
         try:
-            _wait_until_it_listens(process, port)
+            _wait_until_it_listens(process, port, greets=not files)
             yield Running(process.pid, port)
         finally:
             process.terminate()
@@ -171,14 +186,17 @@ def running(contender: Contender, cpu: int | None) -> Iterator[Running]:
                 process.kill()
 
 
-def _wait_until_it_listens(process: "subprocess.Popen[bytes]", port: int, timeout: float = 20.0) -> None:
+def _wait_until_it_listens(
+    process: "subprocess.Popen[bytes]", port: int, timeout: float = 20.0, *, greets: bool = True
+) -> None:
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise OSError(f"{process.args!r} ended with {process.returncode}")
         try:
             with socket.create_connection(("127.0.0.1", port)) as client:
-                client.recv(1)
+                if greets:
+                    client.recv(1)
             return
         except ConnectionRefusedError:
             time.sleep(0.02)

@@ -1,7 +1,8 @@
-// go-smtp's server: the program takes the port as its argument.
+// go-smtp's server: the arguments are the port and, for TLS, the files of the certificate chain and of the key.
 package main
 
 import (
+	"crypto/tls"
 	"io"
 	"log"
 	"os"
@@ -38,5 +39,13 @@ func main() {
 	server.MaxMessageBytes = 1000000000
 	server.AuthDisabled = true
 	server.ErrorLog = log.New(io.Discard, "", 0)
+	if len(os.Args) > 3 {
+		pair, err := tls.LoadX509KeyPair(os.Args[2], os.Args[3])
+		if err != nil {
+			log.Fatal(err)
+		}
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}}
+		log.Fatal(server.ListenAndServeTLS())
+	}
 	log.Fatal(server.ListenAndServe())
 }

@@ -1,10 +1,12 @@
-// nodemailer's server: `node nodemailer.js CACHE PORT`, where CACHE has the node_modules.
+// nodemailer's server: `node nodemailer.js CACHE PORT [CHAIN KEY]`, where CACHE has the node_modules.
 "use strict";
 
-const [cache, port] = process.argv.slice(2);
+const { readFileSync } = require("fs");
+const [cache, port, chain, key] = process.argv.slice(2);
 const { SMTPServer } = require(require.resolve("smtp-server", { paths: [cache] }));
 
 const server = new SMTPServer({
+    ...(chain ? { secure: true, cert: readFileSync(chain), key: readFileSync(key) } : {}),
     name: "mx.example.org",
     banner: "ready",
     disabledCommands: ["AUTH", "STARTTLS"],

@@ -1,4 +1,4 @@
-"""smtpcore as a benchmark server: `python -m benchmarks.contenders.ours ADAPTER PORT`."""
+"""smtpcore as a benchmark server: `python -m benchmarks.contenders.ours ADAPTER PORT [CHAIN KEY]`."""
 
 import asyncio
 import importlib
@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from smtpcore import Bodies, Config, Rcpt, Reply
 from smtpcore_adapters import App, Limits, Message, Options, Session
+from smtpcore_adapters.tls import server_context
 
 Run: TypeAlias = Any
 """The `run` function of an adapter, typed as Any because its further parameters depend on the adapter."""
@@ -36,23 +37,26 @@ OPTIONS: Options = {
 }
 
 
-def run_on_uvloop(port: int) -> None:
+def run_on_uvloop(port: int, options: Options) -> None:
     uvloop = importlib.import_module("uvloop")
     adapter = importlib.import_module("smtpcore_adapters.asyncio")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(adapter.serve(app, port, handle_signals=True, **OPTIONS))
+        runner.run(adapter.serve(app, port, handle_signals=True, **options))
 
 
 def main() -> None:
-    adapter, port = sys.argv[1], int(sys.argv[2])
+    adapter, port, *files = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
+    options = OPTIONS.copy()
+    if files:
+        options["tls"], options["implicit_tls"] = server_context(*files), True
     if adapter == "uvloop":
-        run_on_uvloop(port)
+        run_on_uvloop(port, options)
         return
 
     framework, _, backend = adapter.partition("-")
     module = "socket" if framework == "threads" else framework
     run: Run = importlib.import_module(f"smtpcore_adapters.{module}").run
-    run(app, port, **OPTIONS, **({"backend": backend} if backend else {}))
+    run(app, port, **options, **({"backend": backend} if backend else {}))
 
 
 if __name__ == "__main__":
