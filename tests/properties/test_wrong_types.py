@@ -252,16 +252,19 @@ def hints_of(function: Any) -> dict[str, Any]:
     return {name: getattr(hints[name], "type", hints[name]) for name in names}  # of an InitVar
 
 
+CHECKED = {"dialogues.submission(require_tls)", "sasl.make_client(name)", "sasl.make_server(name)"}
+"""Plain values of functions that are checked nevertheless."""
 PLAIN = (str, bytes, bytearray, memoryview, int, float, bool, type(None))
 
 
 def is_tested(name: str, function: Any, hint: Any) -> bool:
     """Return whether a parameter is tested: all parameters of classes, and those of functions that take objects.
 
-    A text, number or truth value of a function is left to the operations of Python, which mostly raise by themselves.
+    A text, number or truth value of a function is mostly left to the operations of Python, which raise by themselves.
     """
-    is_plain = all(each in PLAIN for each in (get_args(hint) or (hint,)))
-    return (inspect.isclass(function) or not is_plain) and not allows(hint, object())
+    is_union = get_origin(hint) in (Union, UnionType)
+    is_plain = all(each in PLAIN for each in (get_args(hint) if is_union else (hint,)))
+    return (inspect.isclass(function) or not is_plain or name in CHECKED) and not allows(hint, object())
 
 
 def allows(hint: Any, value: object) -> bool:
@@ -338,7 +341,7 @@ PARAMETERS = [
     (name, parameter, hint)
     for name, function in CALLABLES.items()
     for parameter, hint in hints_of(function).items()
-    if is_tested(name, function, hint) and f"{name}({parameter})" not in NOT_TESTED
+    if is_tested(f"{name}({parameter})", function, hint) and f"{name}({parameter})" not in NOT_TESTED
 ]
 
 

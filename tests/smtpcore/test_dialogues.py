@@ -478,6 +478,11 @@ def test_events_without_an_answer_get_the_reply_of_a_server_without_handlers() -
     assert party.is_over
 
 
+def test_answer_of_a_wrong_type_is_an_error() -> None:
+    with pytest.raises(TypeError, match=r"^answer is '250 OK', which is of type str: use an iterable of Reply$"):
+        serve(lambda item: "250 OK")
+
+
 @pytest.mark.parametrize("rest", [b"", b"RS"])
 def test_pipelined_commands_are_answered_with_one_write_before_the_next_read(rest: bytes) -> None:
     party = serve(accept).give(EHLO + CHUNK[:48] + rest)

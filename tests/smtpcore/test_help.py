@@ -52,6 +52,8 @@ class Pen:
     """The colour of the ink."""
     name: str = "A name that is much too long for the list"
     """The name on the pen."""
+    maker: str = "A name that is as long as possible, or"
+    """The maker, whose name is part of a well-known text on the pen. The text is broken at spaces-only."""
     width: float = 0.5
     """The width of a line in millimetres, 0.5 by default."""
     lines: list[Point] = field(default_factory=list)
@@ -118,6 +120,8 @@ def test_short_defaults_follow_the_names_of_fields() -> None:
         "Fields:\n"
         "    colour = Colour.RED: The colour of the ink.\n"
         "    name: The name on the pen.\n"
+        "    maker = 'A name that is as long as possible, or': The maker, whose name is part of a well-known\n"
+        "        text on the pen. The text is broken at spaces-only.\n"
         "    width: The width of a line in millimetres, 0.5 by default.\n"
         "    lines: The lines that the pen has drawn."
     )
