@@ -1,5 +1,7 @@
 """XCLIENT: the client that a proxy acts for (Postfix XCLIENT_README)."""
 
+from typing import Any
+
 import pytest
 
 from smtpcore import (
@@ -52,6 +54,12 @@ def test_malformed_attribute_is_a_syntax_error(argument: bytes) -> None:
 )
 def test_xclient_values_are_validated(attribute: str, code: int) -> None:
     gateway(READY).send(f"XCLIENT {attribute}\r\n".encode()).expect(code)
+
+
+def test_attribute_of_a_wrong_type_is_an_error_that_names_it() -> None:
+    wrong: Any = {"NAME": "mx.example", "PORT": 25}
+    with pytest.raises(TypeError, match=r"^PORT is 25, which is of type int: use str or None$"):
+        Attributes(wrong)
 
 
 def test_xclient_may_have_all_attributes() -> None:

@@ -281,6 +281,14 @@ def test_client_parses_the_error_and_acknowledges_it(
     assert not client.done
 
 
+def test_client_keeps_the_other_members_of_the_error() -> None:
+    client: Any = make_client("XOAUTH2", Credentials(username="u", token="t"))
+    client.initial()
+    client.respond(b'{"status": "400", "schemes": "Bearer", "scope": 5}')
+
+    assert client.token_error.others == {"schemes": "Bearer", "scope": 5}
+
+
 @pytest.mark.parametrize("name", ["OAUTHBEARER", "XOAUTH2"])
 def test_challenge_or_success_after_an_error_is_a_remote_error(name: str) -> None:
     client = make_client(name, Credentials(username="u", token="t"))
