@@ -53,7 +53,7 @@ class Pen:
     name: str = "A name that is much too long for the list"
     """The name on the pen."""
     maker: str = "A name that is as long as possible, or"
-    """The maker, whose name is part of a well-known text on the pen. The text is broken at spaces-only."""
+    """The maker, whose name is a part of the well-known text on the pen. The text is broken at spaces."""
     width: float = 0.5
     """The width of a line in millimetres, 0.5 by default."""
     lines: list[Point] = field(default_factory=list)
@@ -120,8 +120,8 @@ def test_short_defaults_follow_the_names_of_fields() -> None:
         "Fields:\n"
         "    colour = Colour.RED: The colour of the ink.\n"
         "    name: The name on the pen.\n"
-        "    maker = 'A name that is as long as possible, or': The maker, whose name is part of a well-known\n"
-        "        text on the pen. The text is broken at spaces-only.\n"
+        "    maker = 'A name that is as long as possible, or': The maker, whose name is a part of the\n"
+        "        well-known text on the pen. The text is broken at spaces.\n"
         "    width: The width of a line in millimetres, 0.5 by default.\n"
         "    lines: The lines that the pen has drawn."
     )
