@@ -5,14 +5,16 @@ import logging
 import ssl
 from base64 import b64decode, b64encode
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from smtpcore.sasl import Channel, ChannelBinding, Credentials, make_client
 from smtpcore_adapters import App, Timeouts
 from smtpcore_adapters.server._acceptor import Acceptor
-from smtpcore_adapters.tls import self_signed_context
+from smtpcore_adapters.tls import ServerTls, self_signed_context
 from smtpcore_adapters.users import Users
 from tests.adapters.fakes import CONFIG, EHLO, QUIT
 from tests.adapters.harness import BACKENDS, Client, running
@@ -52,6 +54,29 @@ def end_point(client: Client) -> ChannelBinding:
     certificate = client.socket.getpeercert(binary_form=True)
     assert certificate
     return ChannelBinding("tls-server-end-point", hashlib.sha256(certificate).digest())
+
+
+def test_login_in_a_new_session_succeeds_after_the_renewal_of_the_certificate(tmp_path: Path) -> None:
+    files = tmp_path / "chain", tmp_path / "key"
+
+    def renew() -> None:
+        certificate = trustme.CA().issue_cert("s.example")
+        certificate.cert_chain_pems[0].write_to_path(files[0])
+        certificate.private_key_pem.write_to_path(files[1])
+
+    renew()
+    tls, session, context = ServerTls(*files), None, trusting()
+    config = replace(CONFIG, auth_mechanisms=PLUS)
+    with running("asyncio", users(), tls=tls.context, implicit_tls=True, config=config) as server:
+        for _ in range(2):
+            with server.connect() as client:
+                connection = context.wrap_socket(client.socket, server_hostname="s.example", session=session)
+                client.socket = connection
+                client.expect(220).send(EHLO).expect(250)
+                assert authenticate(client, PLUS[0], end_point(client)) == 235
+                session = connection.session
+            renew()
+            tls.reload()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -71,7 +71,7 @@ def is_resumed(server: Running, context: ssl.SSLContext, implicit: bool, session
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_sessions_are_resumed_also_after_a_reload(
+def test_sessions_are_resumed_until_the_certificate_is_renewed(
     server: Running, site: Site, implicit: bool, version: ssl.TLSVersion
 ) -> None:
     context = site.client(version)
@@ -79,8 +79,11 @@ def test_sessions_are_resumed_also_after_a_reload(
     assert not is_resumed(server, context, implicit, sessions)
     assert sessions[0].has_ticket
     assert is_resumed(server, context, implicit, sessions)
+    site.tls.reload()
+    assert is_resumed(server, context, implicit, sessions)
     site.renew()
     site.tls.reload()
+    assert not is_resumed(server, context, implicit, sessions)
     assert is_resumed(server, context, implicit, sessions)
     assert not is_resumed(server, site.client(version), implicit, [])
 

@@ -8,6 +8,8 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 
+from smtpcore.sasl import ChannelBinding
+
 from ._channel_binding import ServerContext
 
 File = str | PathLike[str]
@@ -58,14 +60,15 @@ class ServerTls:
             required = require_client_certificate
             self.context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
 
+        self._bindings: list[ChannelBinding | None] | None = None
         self.reload()
         self.context.sni_callback = self._hand_over
 
     def reload(self) -> None:
         """Load all files again, for the handshakes that begin later; running sessions are not affected.
 
-        With `client_ca`, no earlier TLS session is resumed after the call: each client has to show its certificate
-        again. Raises the same errors as the constructor. After an error, the old certificates stay in use.
+        If a certificate has changed, or with `client_ca`, no earlier TLS session is resumed after the call. Raises the
+        same errors as the constructor. After an error, the old certificates stay in use.
         """
         default = self._load(self._files)
         named = {name: self._load(files) for name, files in self._names.items()}
@@ -74,10 +77,13 @@ class ServerTls:
         # and the server reads `binding` before any handshake.
         self._fill(self.context, self._files)
         self.context.binding = default.binding
-        if self._client_ca is not None:
-            # A resumed session has the client certificate that was verified in its first handshake, perhaps by an
+        bindings = [each.binding for each in (default, *named.values())]
+        if self._client_ca is not None or self._bindings not in (None, bindings):
+            # In a resumed session, the client binds SCRAM -PLUS to the certificate that the server has shown in the
+            # first handshake. And the client's own certificate was verified in the first handshake, perhaps by an
             # authority that was removed since then.
             self.context.successor = self._load(self._files)
+        self._bindings = bindings
 
     def _load(self, files: tuple[File, File]) -> ServerContext:
         context = _context()
