@@ -78,10 +78,10 @@ class Encryption:
             error, self._error = self._error, None
             raise error
         data = self._read_record()
-        if data is None or len(data) < _RECORD or not self._incoming.pending:
+        if not data or not self._incoming.pending:
             return data
 
-        records, size = [data], _RECORD
+        records, size = [data], len(data)
         try:
             while size < _AT_ONCE and (data := self._read_record()):
                 records.append(data)

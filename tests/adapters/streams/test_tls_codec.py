@@ -55,10 +55,13 @@ def test_several_records_are_returned_as_one(server: ssl.SSLContext, client: ssl
     records = here.encrypt(b"x" * 100_000)
     there.receive_data(records[:-1])
     assert there.read() == b"x" * (6 * 16_384)
-    there.receive_data(records[-1:] + here.encrypt(b"y" * 200_000))
+    there.receive_data(records[-1:])
     assert there.read() == b"x" * (100_000 - 6 * 16_384)
+    there.receive_data(here.encrypt(b"y" * 200_000))
     assert there.read() == b"y" * 131_072
     assert there.read() == b"y" * (200_000 - 131_072)
+    there.receive_data(b"".join(here.encrypt(line) for line in (b"MAIL", b"RCPT", b"DATA"))[:-1])
+    assert there.read() == b"MAILRCPT"
     assert there.read() is None
 
 
