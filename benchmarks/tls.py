@@ -17,6 +17,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ SERVERS: dict[str, Contender] = {
     for name in ("asyncio", "uvloop", "compiled", "trio", "threads", "aiosmtpd", "nodemailer", "go-smtp")
 } | {"postfix": POSTFIX}
 REFERENCE = "aiosmtpd"
+THREADS = 4
+"""Clients that connect at the same time: a server that sleeps after each step would continue with cold caches."""
 TIMEOUT = 30.0
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -49,6 +52,17 @@ class Client:
         """The TLS session of the last connection."""
         self.connections = 0
         self.resumed = 0
+
+    def copy(self) -> "Client":
+        """Return another client of the same server, which can resume the last session."""
+        client = Client(self._port, self._context)
+        client.last = self.last
+        return client
+
+    def connect(self, session: ssl.SSLSession | None = None) -> None:
+        """Connect, do a handshake, read the greeting, and close."""
+        with self.connection(session):
+            pass
 
     @contextmanager
     def connection(self, session: ssl.SSLSession | None = None) -> Iterator[ssl.SSLSocket]:
@@ -90,20 +104,25 @@ def _until(seconds: float) -> Iterator[None]:
 
 def full_handshakes(client: Client, seconds: float) -> float:
     """Connect again and again without resumption."""
-    return sum(_connect(client, None) for _ in _until(seconds))
+    return _handshakes(client, seconds, resumes=False)
 
 
 def resumed_handshakes(client: Client, seconds: float) -> float:
     """Connect again and again, each time with the ticket of the connection before."""
-    if client.last is None:
-        _connect(client, None)
-    client.connections = client.resumed = 0
-    return sum(_connect(client, client.last) for _ in _until(seconds))
+    return _handshakes(client, seconds, resumes=True)
 
 
-def _connect(client: Client, session: ssl.SSLSession | None) -> int:
-    with client.connection(session):
-        return 1
+def _handshakes(client: Client, seconds: float, *, resumes: bool) -> float:
+    def connect(each: Client) -> None:
+        for _ in _until(seconds):
+            each.connect(each.last if resumes else None)
+
+    clients = [client.copy() for _ in range(THREADS)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(connect, clients))
+    client.connections = sum(each.connections for each in clients)
+    client.resumed = sum(each.resumed for each in clients)
+    return client.connections
 
 
 def _messages(load: Load) -> Work:
@@ -208,7 +227,7 @@ def measure(names: Iterable[str], *, rounds: int, seconds: float) -> Found:
 def _measure(load: str, server: Running, context: ssl.SSLContext, seconds: float) -> Sample:
     _, work = WORKS[load]
     client = Client(server.port, context)
-    _connect(client, None)  # a process of Postfix is started before the measurement
+    client.connect()  # a process of Postfix is started before the measurement
     before = settled_cpu_time(server.pid)
     amount = work(client, seconds)
     spent = settled_cpu_time(server.pid) - before
