@@ -93,6 +93,18 @@ class Clock(trio.abc.Clock):
             assert time.monotonic() < end, "the sessions neither begin nor wait"
             time.sleep(0.001)
 
+    def advance_until(self, over: threading.Event, seconds: float) -> None:
+        """Move the clock forward by `seconds`, repeatedly, until `over` is set: for clients that send a large body.
+
+        One jump may not suffice. The buffers of the system may grow after it, and each piece of the body that they then
+        take has a timeout of its own.
+        """
+        self.advance(seconds)
+        end = time.monotonic() + _PATIENCE
+        while not over.wait(0.01):
+            assert time.monotonic() < end, "the session does not end"
+            self._jump_if_idle(seconds)
+
     @contextmanager
     def skipping_waits(self, seconds: float = 0.05) -> Iterator[None]:
         """Let the clock jump as often as everything waits, inside the block: for peers that never send anything.

@@ -201,8 +201,7 @@ def test_refusal_before_the_end_of_a_chunk_is_the_result(backend: str, offers: t
 def test_refusal_by_a_server_that_stops_reading_is_the_result(backend: str) -> None:
     def refuse(peer: Peer) -> None:
         peer.send(b"552 5.3.4 too big\r\n")
-        clock.advance(181)
-        assert done.wait(TIMEOUT)
+        clock.advance_until(done, 181)
 
     def body() -> Iterator[bytes]:
         yield b"x" * 10_000_000  # more than the buffers of the network hold
@@ -329,8 +328,7 @@ def test_body_of_a_cancelled_message_is_not_delivered_later(backend: str, chunki
         if not chunking:
             peer.until(b"DATA\r\n")
             peer.send(GO_AHEAD)
-        clock.advance(1000)
-        given_up.wait(TIMEOUT)
+        clock.advance_until(given_up, 1000)
         with contextlib.suppress(OSError):
             while data := peer.socket.recv(65_536):
                 taken.append(data)
