@@ -20,7 +20,11 @@ class OneCallOptions(ConnectOptions, SendOptions, total=False):
     """The recipients. By default all addresses in To, Cc and Bcc."""
 
 
-_HINTS = {**HINTS, "from_addr": "pass sender=", "to_addrs": "pass recipients="}
+_HINTS = {
+    **HINTS,
+    **dict.fromkeys(("from_addr", "from_", "mail_from"), "pass sender="),
+    **dict.fromkeys(("to_addrs", "to", "rcpt_to"), "pass recipients="),
+}
 
 
 def split(options: OneCallOptions) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -34,7 +38,7 @@ def split(options: OneCallOptions) -> tuple[dict[str, Any], dict[str, Any]]:
 
 async def send_over(open_stream: Opener, message: Body, host: str, port: int, options: OneCallOptions) -> SendResult:
     """Connect, send a message, and disconnect: the `send` of an adapter."""
-    sender, recipients = envelope_of(message, options.get("sender"), options.get("recipients"))
     connecting, sending = split(options)
+    sender, recipients = envelope_of(message, options.get("sender"), options.get("recipients"))
     async with connected(open_stream, host, port, **connecting) as client:
         return await client.send(sender, recipients, message, **sending)

@@ -82,6 +82,12 @@ def test_unknown_option_of_one_call_is_an_error(option: str, server: Running) ->
         send("threads", server, message_to("b@s.example"), **{option: True})
 
 
+@pytest.mark.parametrize(("option", "use"), [("to", "recipients"), ("mail_from", "sender"), ("to_addrs", "recipients")])
+def test_other_name_of_the_envelope_is_an_error_that_says_what_to_use(option: str, use: str) -> None:
+    with pytest.raises(TypeError, match=f"^'{option}' is not an option of send: pass {use}=$"):
+        module_of("threads").send(b"hi\r\n", host="host.invalid", **{option: "b@s.example"})
+
+
 def test_header_is_checked_before_the_connection_is_made() -> None:
     with pytest.raises(LocalProtocolError, match="no address in Sender or From"):
         module_of("threads").send(EmailMessage(), host="host.invalid", **OPTIONS)
