@@ -50,6 +50,9 @@ def site_pages() -> dict[str, str]:
     pages |= reference_pages()
     for page, columns in HIDDEN.items():
         pages[page] = f"---\nhide: [{columns}]\n---\n\n{pages[page]}"
+    for page, text in pages.items():
+        if page.startswith("from-"):  # their titles have "smtp" and "server" in them, and would come first in searches
+            pages[page] = f"---\nsearch:\n  boost: 0.2\n---\n\n{text}"
     return pages
 
 

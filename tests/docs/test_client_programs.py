@@ -15,7 +15,7 @@ from ..adapters.peers import Answering, closing
 from ..adapters.peers import serving as peer_serving
 from .test_readme import run_example
 
-TO = "you@example.net"
+TO = "you@example.org"
 BODY = b"Subject: x\r\n\r\nHi!\r\n"
 STEPS = ("GREETING", "EHLO", "MAIL", "RCPT", "DATA", "END")
 LOST = 451

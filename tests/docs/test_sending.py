@@ -38,7 +38,7 @@ def test_readme_example_sends_a_file(tmp_path: Path) -> None:
             result: SendResult = await deliver("127.0.0.1", server.address.port, tmp_path / "message")
             return result
 
-    assert anyio.run(main)["you@example.net"].is_positive
+    assert anyio.run(main)["you@example.org"].is_positive
     assert store.bodies == [b"Subject: hi\r\n"]
 
 

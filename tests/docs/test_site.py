@@ -85,6 +85,11 @@ def test_search_shows_the_pages_of_modules_after_the_guides(pages: dict[str, str
     }
 
 
+def test_search_shows_the_pages_for_users_of_other_libraries_after_the_guides(pages: dict[str, str]) -> None:
+    for page, text in pages.items():
+        assert text.startswith("---\nsearch:\n  boost: 0.2\n---\n") is page.startswith("from-")
+
+
 def test_navigation_has_every_page_once(pages: dict[str, str]) -> None:
     shown = re.findall(r"[-:] ([\w./-]+\.md)$", configuration(), re.MULTILINE)
 
