@@ -41,7 +41,8 @@ def load_app(place: str) -> App[Any]:
     found: Any = module
     for name in path.split("."):
         if not hasattr(found, name):
-            raise click.UsageError(f"{module_name} has no attribute {path!r}: {_advice(path, _apps_in(module))}")
+            advice = _advice(path, _apps_in(module), without="it has no App")
+            raise click.UsageError(f"{module_name} has no attribute {path!r}: {advice}")
         found = getattr(found, name)
 
     if not isinstance(found, App) and callable(found):
@@ -59,7 +60,7 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as exc:
         if exc.name and f"{name}.".startswith(f"{exc.name}."):
             known = [found.name for found in iter_modules([str(Path.cwd())])]
-            advice = _advice(exc.name, known)
+            advice = _advice(exc.name, known, without="this directory has no modules")
             raise click.UsageError(f"there is no module {exc.name!r} in {Path.cwd()} or installed: {advice}") from exc
         raise _failed(exc, name) from exc
     except (Exception, SystemExit) as exc:
@@ -98,7 +99,10 @@ def _apps_in(module: ModuleType) -> list[str]:
     return [name for name, each in vars(module).items() if isinstance(each, App)]
 
 
-def _advice(name: str, known: Iterable[str]) -> str:
+def _advice(name: str, known: Iterable[str], *, without: str) -> str:
+    """Return the nearest known name, or all of them. Without known names, return the text `without`."""
     names = sorted(known)
     nearest = get_close_matches(name, names, n=1)
-    return f"is it {nearest[0]!r}?" if nearest else f"use one of {', '.join(names) or 'none'}"
+    if not names:
+        return without
+    return f"is it {nearest[0]!r}?" if nearest else f"use one of {', '.join(names)}"

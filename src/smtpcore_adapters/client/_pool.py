@@ -21,12 +21,13 @@ from typing import Self, TypeAlias, Unpack
 
 from smtpcore import Rcpt, RemoteProtocolError, ReplyClass, ReplyCode, SessionLimits
 
+from .._names import check_options
 from ..streams._stream import Stream
 from ._client import Client
 from ._connecting import open_client
 from ._envelope import Recipients, Sender, SendOptions, check_send_options, make_rcpts
 from ._header_envelope import envelope_of
-from ._options import ConnectOptions, check_connect_options
+from ._options import HINTS, ConnectOptions, check_connect_options
 from ._results import Refused, SendResult
 from ._slots import Event, Pooled, Slot, Slots
 from ._sources import Body
@@ -35,6 +36,9 @@ _PROBE_AFTER = 15.0
 """Seconds after which an idle connection is checked with a NOOP. Firewalls keep idle connections for minutes."""
 
 ClientSlot: TypeAlias = Slot[Client]
+
+
+_OF_POOL = ("size", "max_age", "max_uses")
 
 
 class Pool(ABC):
@@ -64,6 +68,7 @@ class Pool(ABC):
         max_uses: int = 100,
         **options: Unpack[ConnectOptions],
     ) -> None:
+        check_options("an option of Pool", options, {*ConnectOptions.__annotations__, *_OF_POOL}, HINTS)
         check_connect_options(host, port, options, many=True)
         for name, value in (("size", size), ("max_age", max_age), ("max_uses", max_uses)):
             if not value > 0:

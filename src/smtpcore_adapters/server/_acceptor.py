@@ -82,6 +82,13 @@ class _Arguments(TypedDict):
     app: App[Any]
 
 
+def check_server_options(app: App[Any], options: Options) -> None:
+    """Raise `TypeError` for an unknown option, or for a value of a wrong type."""
+    check_options("an option of the server", options, {"port", *OPTIONS}, HINTS)
+    check_values(options, Options)
+    check_values({"app": app}, _Arguments)
+
+
 class Acceptor:
     """Admits connections, and runs a session on each.
 
@@ -89,9 +96,7 @@ class Acceptor:
     """
 
     def __init__(self, app: App[Any], port: int = 0, *, descriptors: int = 1, **options: Unpack[Options]) -> None:
-        check_options("an option of the server", options, OPTIONS, HINTS)
-        check_values(options, Options)
-        check_values({"app": app}, _Arguments)
+        check_server_options(app, options)
         self.listeners: tuple[Listener, ...] = _listeners(port, options)
         """The addresses to listen on."""
         self.grace: float = options.get("grace", 30.0)

@@ -267,8 +267,10 @@ class App(Generic[S]):
         is the SASL mechanism X-TOKEN: see `mechanism`. `on_config` is called when a server starts, with its
         configuration, and returns the configuration to use; `on_session_config` does the same for each session that
         begins, and must not block. Raises `ValueError` if `thing` has no name that starts with `on_`, or a name that is
-        not known, and for a verb in `verbs` without a function.
+        not known, and for a verb in `verbs` without a function; and `TypeError` if `thing` is a class.
         """
+        if isinstance(thing, type):
+            raise TypeError(f"{thing.__name__} is a class: include an object of it, {thing.__name__}(...)")
         own = frozenset(map(_checked_verb, verbs))
         names = [name.removeprefix(_PREFIX) for name in dir(thing) if name.startswith(_PREFIX)]
         if not names:

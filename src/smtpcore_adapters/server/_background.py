@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack
 
 from ..streams._framework import Event, Framework
 from ..streams._stream import Address
-from ._acceptor import Server
+from ._acceptor import Server, check_server_options
 from ._app import App
 from ._config import Options
 from ._serving import serving_on
@@ -65,6 +65,7 @@ class BackgroundThread(ABC):
     """A server that runs in a thread of its own from `start` to `stop`."""
 
     def __init__(self, app: App[Any], port: int = 0, **options: Unpack[Options]) -> None:
+        check_server_options(app, options)
         self._app = app
         self._port = port
         self._options = options

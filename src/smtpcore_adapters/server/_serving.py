@@ -14,7 +14,7 @@ from ._acceptor import Acceptor, OnReady, OnStop, Server, announce, pause_after_
 from ._app import App
 from ._config import Options
 from ._listeners import Listener, accept_from, addresses_of, listening
-from ._signals import STOP_SIGNALS, handling_signals
+from ._signals import STOP_SIGNALS, check_main_thread, handling_signals
 
 
 @asynccontextmanager
@@ -83,6 +83,8 @@ async def serve_on(
     **options: Unpack[Options],
 ) -> None:
     """Serve until cancelled or, with `handle_signals`, until a signal: the `serve` of an adapter."""
+    if handle_signals:
+        check_main_thread()
     async with serving_on(framework, app, port, **options) as server:
         if not handle_signals:
             announce(server, on_ready)

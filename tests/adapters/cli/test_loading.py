@@ -58,6 +58,7 @@ def test_app_is_loaded_from_the_working_directory(place: str) -> None:
     ("place", "error"),
     [
         ("rtserver.py", "'rtserver.py' is not a module: write rtserver:app, without .py"),
+        ("json:ap", "json has no attribute 'ap': it has no App"),
         ("./pkg/rtserver.py:main", "is not a module: write pkg.rtserver:main, without .py"),
         ("smtpcore.toml", "'smtpcore.toml' is not a module: write --config smtpcore.toml"),
         ("rtserver", "'rtserver' does not name an app: write MODULE:ATTRIBUTE, such as server:app"),
@@ -91,3 +92,10 @@ def test_mistake_is_explained_in_one_line(place: str, error: str) -> None:
         load_app(place)
     assert error.format(cwd=Path.cwd()) in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_module_in_an_empty_directory_has_no_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(click.UsageError, match=r"there is no module 'rtnowhere' .*: this directory has no modules"):
+        load_app("rtnowhere:app")

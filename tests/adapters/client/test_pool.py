@@ -359,8 +359,10 @@ def test_limit_below_one_is_an_error(option: str) -> None:
 
 
 def test_options_are_checked_at_once() -> None:
-    with pytest.raises(TypeError, match="'lmpt' is not an option of connect"):
+    with pytest.raises(TypeError, match="'lmpt' is not an option of Pool"):
         Script(lmpt=True)
+    with pytest.raises(TypeError, match=r"'sizes' is not an option of Pool. The nearest is 'size'"):
+        Script(sizes=3)
     with pytest.raises(TypeError, match="'envld' is not an option of send"):
         Script().send(envld="x")
 

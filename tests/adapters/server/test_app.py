@@ -8,6 +8,7 @@ import pytest
 
 from smtpcore import EXTENSIONS, Config, Extension, ExtensionCommand, Reply
 from smtpcore_adapters import App, Session
+from smtpcore_adapters.recipients import AnyRecipient
 from smtpcore_adapters.server._acceptor import Acceptor
 from tests.adapters.fakes import CONFIG, EHLO, MAIL, QUIT, RCPT, register
 from tests.adapters.playbook import accepted, session
@@ -49,6 +50,11 @@ def test_functions_of_a_module_are_handlers() -> None:
     app = App()
     app.include(module)
     session(app).send(EHLO + MAIL + RCPT).end().expect(220, 250, 250, 250)
+
+
+def test_class_in_place_of_an_object_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match=r"^AnyRecipient is a class: include an object of it, AnyRecipient\(\.\.\.\)$"):
+        App().include(AnyRecipient)
 
 
 def test_object_without_handlers_is_a_value_error() -> None:

@@ -80,7 +80,9 @@ def test_background_server_reports_a_port_that_is_in_use() -> None:
 
 def test_background_server_reports_wrong_options() -> None:
     with pytest.raises(TypeError, match="grace"):
-        BackgroundServer(App(), grase=1).start()  # type: ignore[call-arg]
+        BackgroundServer(App(), grase=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"'prot' is not an option of the server. The nearest is 'port'"):
+        BackgroundServer(App(), prot=2525)  # type: ignore[call-arg]
 
 
 def test_background_server_can_be_started_again_with_listeners() -> None:
