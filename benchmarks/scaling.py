@@ -44,8 +44,9 @@ class Costs:
     """Megabytes of large messages that a core receives in a second."""
     idle_octets: float
     """Memory of an idle session."""
-    handshakes: float = 2_600.0
-    """TLS handshakes with a P-256 certificate for which a core of a node has time in a second."""
+    handshakes: float = 2_200.0
+    """Connections for whose TLS, with a P-256 certificate, a core of a node has time in a second: what `benchmarks.tls`
+    measures with TLS and without it, subtracted."""
     limit_sessions: float = 4_300.0
     """Sessions for which a core of a node has time in a second to ask the shared limits, and nothing else."""
     limit_store: float = 23_000.0
