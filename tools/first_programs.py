@@ -30,10 +30,10 @@ def programs_of(readme: str, directory: Path) -> dict[str, Any]:
 
 async def talk(names: dict[str, Any], port: int, message: Path) -> tuple[int, int]:
     """Send two messages, and return the codes of the replies to a local and to another recipient."""
-    local = "me@example.org"
-    accepted = await send(MESSAGE, host="127.0.0.1", port=port, sender="you@example.net", recipients=[local])
-    refused = await names["deliver"]("127.0.0.1", port, message)
-    return accepted[local].code, refused["you@example.net"].code
+    other = "me@example.net"
+    accepted = await names["deliver"]("127.0.0.1", port, message)
+    refused = await send(MESSAGE, host="127.0.0.1", port=port, sender="you@example.org", recipients=[other])
+    return accepted["you@example.org"].code, refused[other].code
 
 
 def codes_of(readme: str) -> tuple[int, int]:

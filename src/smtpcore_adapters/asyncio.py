@@ -21,7 +21,6 @@ from .server._asyncio import Accepting, calling_on_signals, finish
 from .server._background import BackgroundThread, RunningServer
 from .server._config import Options
 from .server._listeners import Listener, addresses_of, listening
-from .server._signals import check_main_thread
 from .streams._asyncio import AsyncioStream
 from .streams._asyncio import open_stream as _open_stream
 from .streams._stream import HowToConnect, Stream
@@ -79,8 +78,6 @@ async def serve(
     **options: Unpack[Options],
 ) -> None:
     """Serve on asyncio until cancelled or, with `handle_signals`, until SIGINT or SIGTERM."""
-    if handle_signals:
-        check_main_thread()
     async with serving(app, port, **options) as server:
         signalled = asyncio.Event()
         with calling_on_signals(signalled.set) if handle_signals else nullcontext():

@@ -26,7 +26,7 @@ from .server._acceptor import Acceptor, OnReady, OnStop, Server, announce, pause
 from .server._app import App
 from .server._config import Options
 from .server._listeners import Listener, accept_from, addresses_of, listening
-from .server._signals import check_main_thread, handling_signals
+from .server._signals import handling_signals
 from .streams._blocking import BlockingStream, open_blocking_stream
 from .streams._socket_stream import Cancelled, complete
 from .streams._stream import Address, HowToConnect, Stream
@@ -85,8 +85,6 @@ def serve(
     **options: Unpack[Options],
 ) -> None:
     """Serve in threads until SIGINT or SIGTERM, or without `handle_signals` until a KeyboardInterrupt."""
-    if handle_signals:
-        check_main_thread()
     with ExitStack() as stack:
         stop = stack.enter_context(Wakeup())
         exited = threading.Event()

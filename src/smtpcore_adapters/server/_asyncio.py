@@ -13,7 +13,7 @@ from ..streams._stream import Address
 from ..streams._wakeup import LONGEST_WAIT
 from ._acceptor import pause_after_accept_error
 from ._listeners import accept_from, prepare_accepted
-from ._signals import STOP_SIGNALS, handling_signals
+from ._signals import STOP_SIGNALS, check_main_thread, handling_signals
 
 _ACCEPT_AT_ONCE = 64  # maximum connections to accept before the event loop runs other callbacks
 
@@ -109,6 +109,7 @@ async def accept_streams(framework: Framework, source: socket.socket, start: Cal
 
 @contextmanager
 def calling_on_signals(function: Callable[[], None]) -> Iterator[None]:
+    check_main_thread()
     loop = asyncio.get_running_loop()
     try:
         for number in STOP_SIGNALS:

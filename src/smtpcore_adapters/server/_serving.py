@@ -83,8 +83,6 @@ async def serve_on(
     **options: Unpack[Options],
 ) -> None:
     """Serve until cancelled or, with `handle_signals`, until a signal: the `serve` of an adapter."""
-    if handle_signals:
-        check_main_thread()
     async with serving_on(framework, app, port, **options) as server:
         if not handle_signals:
             announce(server, on_ready)
@@ -100,6 +98,7 @@ async def serve_on(
 
 def _receive_signals(framework: Framework, stack: ExitStack) -> Callable[[], Awaitable[object]]:
     """Handle signals until `stack` is closed, and return a function that waits for one of them."""
+    check_main_thread()
     try:
         signals = stack.enter_context(framework.open_signal_receiver(*STOP_SIGNALS))
         return partial(anext, signals)

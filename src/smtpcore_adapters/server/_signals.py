@@ -18,6 +18,7 @@ def check_main_thread() -> None:
 @contextmanager
 def handling_signals(function: Callable[[], object]) -> Iterator[None]:
     """Call `function` in the main thread after each of `STOP_SIGNALS` inside the block."""
+    check_main_thread()
     before = [signal.signal(number, lambda *_: function()) for number in STOP_SIGNALS]
     try:
         yield
