@@ -14,7 +14,7 @@ from . import profiles as profiles
 from .adapters.conftest import backend as backend
 from .adapters.conftest import loop_backend as loop_backend
 
-MIN_WORKERS = 3
+MIN_WORKERS = 4
 """Test processes on a machine with few processors: some tests wait for servers, and each process costs a collection."""
 
 # Compiled modules are kept, also where the environment says otherwise, as in many containers. Else each test process

@@ -27,7 +27,7 @@ from tests.adapters.harness import TIMEOUT, Client
 from tests.certificates import context_trusting
 from tests.docs.programs import AUTHORITY, PROGRAMS, RECIPES, Process, write_certificates
 from tests.docs.test_readme import run_example
-from tests.long import long
+from tests.long import long, mostly_long
 from tests.paths import DOCS
 from tests.slowloris import CASES, run_attack
 
@@ -155,6 +155,9 @@ def test_client_that_has_logged_in_under_tls_may_relay(server: Process) -> None:
     assert server.line() == "a@c.example -> b@elsewhere.example: 150000 octets"
 
 
+@pytest.mark.parametrize(
+    "server", mostly_long(PROGRAMS, "selectors", "own loop", "readme core", "threads"), indirect=True
+)
 def test_check_finds_no_fault(server: Process) -> None:
     target = Target(host="127.0.0.1", port=server.port, sender="a@c.example", recipient="b@example.org")
     faults = [finding for finding in run_checks(target) if finding.outcome is Outcome.FAIL]
@@ -329,7 +332,7 @@ def recipe(name: str, directory: Path, change: str) -> Iterator[Process]:
     assert errors == ""
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", mostly_long(RECIPES, "catch mail", "systemd", "from twisted"))
 def test_recipe_delivers_each_message_once_and_passes_the_checks(name: str, tmp_path: Path) -> None:
     with recipe(name, tmp_path, "small") as server:
         with server.connect() as client:
