@@ -189,9 +189,13 @@ def serving(serve: Serve) -> Iterator[Address]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         accepting = threading.Thread(target=accept, daemon=True)
         accepting.start()
-        yield Address(*listener.getsockname())
-        listener.shutdown(socket.SHUT_RDWR)
-        accepting.join()
+        try:
+            yield Address(*listener.getsockname())
+        finally:
+            # A thread that is about to accept when its socket is closed accepts from the next socket with the same
+            # number: the listener of another test.
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
     for thread in threads:
         thread.join(TIMEOUT)
         assert not thread.is_alive()

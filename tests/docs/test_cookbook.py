@@ -254,11 +254,13 @@ class Directory:
         self.port = self.listener.getsockname()[1]
 
     def __enter__(self) -> "Directory":
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join(TIMEOUT)
         self.listener.close()
 
     def _serve(self) -> None:

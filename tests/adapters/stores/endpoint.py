@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 from typing import Any, Final
@@ -123,6 +123,10 @@ def scripted(serve: Callable[[socket.socket], object]) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        assert done.wait(10)
-        thread.join(10)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            assert done.wait(10)
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # no thread may wait for a connection when the listener is closed
+            thread.join(10)
