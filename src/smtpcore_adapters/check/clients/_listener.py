@@ -111,6 +111,7 @@ class ClientListener:
             self._listener = stack.enter_context(
                 socket.create_server((self.setup.host, self.setup.port), family=family, backlog=16)
             )
+            self._listener.setblocking(False)  # on some systems, a connection that was closed early cannot be accepted
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="smtpcore-check-"))
             self._contexts = _contexts(self.setup.host, Path(directory) / "ca.pem")
             self.authority = str(Path(directory) / "ca.pem")
@@ -133,8 +134,9 @@ class ClientListener:
             visits: list[Visit] = []
             end = time.monotonic() + 2 * self.setup.timeout
             while (left := end - time.monotonic()) > 0 and started.wait_for(self._listener, left):
-                visits.append(self._visit(script))
-                end = time.monotonic() + 2 * self.setup.timeout
+                if visit := self._visit(script):
+                    visits.append(visit)
+                    end = time.monotonic() + 2 * self.setup.timeout
                 if len(visits) == MAX_VISITS:
                     break
 
@@ -144,13 +146,21 @@ class ClientListener:
 
     def wait_for(self, script: Script, seconds: float | None = None) -> Visit | None:
         """Serve the next client that connects; return None if no client connects within `seconds`."""
-        if not select.select([self._listener], [], [], seconds)[0]:
+        end = None if seconds is None else time.monotonic() + seconds
+        while select.select([self._listener], [], [], end and max(end - time.monotonic(), 0))[0]:
+            if visit := self._visit(script):
+                return visit
+
+        return None
+
+    def _visit(self, script: Script) -> Visit | None:
+        """Serve the next client, and return None if the client has closed the connection already."""
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
             return None
 
-        return self._visit(script)
-
-    def _visit(self, script: Script) -> Visit:
-        connection, _ = self._listener.accept()
+        connection.setblocking(True)
         setup = self.setup
         context = self._contexts[script.certificate]
         visit = Visit(

@@ -168,3 +168,38 @@ def test_server_listens_on_ipv6() -> None:
 def test_invalid_setup_is_an_error(options: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"tls is none|timeout has to be"):
         ClientSetup(**options)  # type: ignore[arg-type]
+
+
+class Vanished:
+    """A listening socket whose first connection is gone before it can be accepted."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self.attempts = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        self.attempts += 1
+        if self.attempts == 1:
+            raise BlockingIOError
+        return self._listener.accept()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._listener, name)
+
+
+@pytest.mark.parametrize("is_started", [True, False])
+def test_connection_that_was_closed_early_is_skipped(is_started: bool) -> None:
+    with ClientChecks(ClientSetup()) as server:
+        vanished = Vanished(server._listener)
+        server._listener = vanished  # type: ignore[assignment]
+        run = Run(host="127.0.0.1", port=server.port, authority=server.authority)
+        if is_started:
+            found = [*server.run(Correct(), choose_client_checks(["quit-sent"]))]
+        else:
+            thread = threading.Thread(target=Correct(), args=(run,))
+            thread.start()
+            found = [*server.wait(choose_client_checks(["quit-sent"]))]
+            thread.join()
+
+        assert [finding.outcome for finding in found] == [Outcome.PASS]
+        assert vanished.attempts == 2
