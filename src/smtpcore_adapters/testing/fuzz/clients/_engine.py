@@ -238,27 +238,26 @@ class ClientFuzzer:
 
     def try_behaviour(self, behaviour: Behaviour) -> ClientFinding | None:
         """Run the client once; confirm, reduce and record its first violation. Return the new finding, or None."""
-        evidence = self.gather(behaviour)
-        violation = next((each for each in violations_of(evidence) if each.signature not in self._known), None)
-        if violation is None:
-            return None
+        for violation in violations_of(self.gather(behaviour)):
+            if violation.signature in self._known:
+                continue
 
-        self._known.add(violation.signature)
-        again = self.gather(behaviour)
-        confirmed = _found(violation, again)
-        unstable = [each for each in self.report.unstable if each.signature != violation.signature]
-        if again is None or confirmed is None:
-            self._known.remove(violation.signature)  # a later behaviour may confirm it
-            self.report.unstable = [*unstable, violation]
-            return None
+            again = self.gather(behaviour)
+            confirmed = _found(violation, again)
+            self.report.unstable = [each for each in self.report.unstable if each.signature != violation.signature]
+            if again is None or confirmed is None:
+                self.report.unstable.append(violation)  # a later behaviour may confirm it
+                continue
 
-        self.report.unstable = unstable
-        if sum(finding.violation.law == violation.law for finding in self.report.findings) >= _MAX_FINDINGS_OF_LAW:
-            return None
+            self._known.add(violation.signature)
+            if sum(finding.violation.law == violation.law for finding in self.report.findings) >= _MAX_FINDINGS_OF_LAW:
+                return None
 
-        finding = self._reduced(behaviour, again, confirmed)
-        self.report.findings.append(finding)
-        return finding
+            finding = self._reduced(behaviour, again, confirmed)
+            self.report.findings.append(finding)
+            return finding
+
+        return None
 
     def _reduced(self, behaviour: Behaviour, evidence: ClientEvidence, violation: Violation) -> ClientFinding:
         gathered = {behaviour: evidence}

@@ -102,8 +102,10 @@ def _check(client: Correct, law: str) -> None:
     lines = next(finding.lines for finding in report.findings if finding.violation.law == law)
 
     assert len(lines) <= MAX_LINES, lines
-    # The system decides how many octets ReadsWholeReplies reads at once, so a second run may show nothing.
-    assert report.unstable == [] or isinstance(client, broken.ReadsWholeReplies)
+    # The system decides how many octets ReadsWholeReplies reads at once, and whether octets of a client that does not
+    # wait arrive before a reply, so a second run may show nothing.
+    others = [violation for violation in report.unstable if violation.law != "pipelining"]
+    assert others == [] or isinstance(client, broken.ReadsWholeReplies)
 
 
 @pytest.mark.parametrize("client", QUICK)
