@@ -442,14 +442,17 @@ def test_memory_is_bounded(config: Config, before: bytes, endless: bytes) -> Non
     segment = endless * (1000 // len(endless))
     answer_with_defaults(conn, segment)
 
-    tracemalloc.start()
-    for _ in range(2 if endless.strip(b"x.\x00") else 70):
-        answer_with_defaults(conn, segment)
-        assert len(conn.trailing_data) <= most
-    held, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    def growth() -> int:
+        tracemalloc.start()
+        for _ in range(2 if endless.strip(b"x.\x00") else 70):
+            answer_with_defaults(conn, segment)
+            assert len(conn.trailing_data) <= most
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return held
 
-    assert held < 100_000
+    # The interpreter rebuilds its table of interned strings at times, in 2 MB of new memory. A leak grows each time.
+    assert any(growth() < 100_000 for _ in range(3))
 
 
 def answer_with_defaults(conn: Connection, segment: bytes) -> None:
