@@ -39,8 +39,7 @@ smtpd_tls_cert_file = {chain}
 smtpd_tls_key_file = {key}
 """
 
-MASTER_CF = """
-127.0.0.1:{port} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
+SERVICES = """\
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -57,6 +56,8 @@ discard unix - - n - - discard
 anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 """
+"""The lines of master.cf for the services that every Postfix needs, and for `discard`."""
+MASTER_CF = "127.0.0.1:{port} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n" + SERVICES
 
 QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "saved", "trace")
 OF_POSTFIX = ("data", *(f"queue/{name}" for name in (*QUEUES, "private", "public", "maildrop")))

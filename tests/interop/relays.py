@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from benchmarks.contenders.postfix_server import QUEUES, SERVICES
 from benchmarks.ports import reserved_ports
 from tests.interop.servers import accepts, ids, make, process, program, wait_until, with_users
 
@@ -121,35 +122,18 @@ smtp_connection_cache_on_demand = no
 lmtp_connection_cache_on_demand = no
 """
 
-_POSTFIX_MASTER = """
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
+_POSTFIX_CLIENTS = """\
 smtp unix - - n - - smtp
 lmtp unix - - n - - lmtp
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
-anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
 """
-
-_POSTFIX_QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "saved", "trace")
 
 
 @contextmanager
 def _postfix(directory: Path, ports: Mapping[str, int], hops: Mapping[str, Hop]) -> Iterator[Relay]:
     master = program("master", path="/usr/lib/postfix/sbin")
     make(directory, "conf", "log", "queue", "queue/pid")
-    make(directory, "data", *(f"queue/{name}" for name in _POSTFIX_QUEUES), owner="postfix")
+    make(directory, "data", *(f"queue/{name}" for name in QUEUES), owner="postfix")
     make(directory, "queue/private", "queue/public", "queue/maildrop", owner="postfix")
     services = []
     for way, hop in hops.items():
@@ -158,7 +142,7 @@ def _postfix(directory: Path, ports: Mapping[str, int], hops: Mapping[str, Hop])
         option = f"smtpd_proxy_filter=127.0.0.1:{hop.port}" if hop.proxy_filter else f"content_filter={transport}"
         services.append(f"127.0.0.1:{ports[way]} inet n - n - - smtpd -o {option}\n")
     (directory / "conf/main.cf").write_text(_POSTFIX_MAIN.format(directory=directory))
-    (directory / "conf/master.cf").write_text(_POSTFIX_MASTER + "".join(services))
+    (directory / "conf/master.cf").write_text(SERVICES + _POSTFIX_CLIENTS + "".join(services))
     command = [master, "-c", str(directory / "conf"), "-d"]
     with process(command, directory, lambda: all(map(accepts, ports.values()))):
         yield Relay("postfix", ports, directory / "log/postfix", directory / "output")

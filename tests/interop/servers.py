@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 import pytest
 import trustme
 
+from benchmarks.contenders.postfix_server import QUEUES, SERVICES
 from benchmarks.ports import reserved_ports
 
 T = TypeVar("T")
@@ -272,28 +273,11 @@ smtpd_sasl_type = dovecot
 smtpd_sasl_path = {directory}/dovecot/auth
 """
 
-_POSTFIX_MASTER = """
+_POSTFIX_LISTENERS = """\
 127.0.0.1:{port} inet n - n - - smtpd
 127.0.0.1:{tls_port} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
 virtual unix - n n - - virtual
-anvil unix - - n - 1 anvil
-postlog unix-dgram n - n - 1 postlogd
 """
-
-_POSTFIX_QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "saved", "trace")
 
 
 @contextmanager
@@ -302,7 +286,7 @@ def _postfix(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
     ca, chain, key = certify(directory)
     user = pwd.getpwnam("postfix")
     make(directory, "conf", "log", "queue", "queue/pid")
-    make(directory, "data", "mail", *(f"queue/{name}" for name in _POSTFIX_QUEUES), owner="postfix")
+    make(directory, "data", "mail", *(f"queue/{name}" for name in QUEUES), owner="postfix")
     make(directory, "queue/private", "queue/public", "queue/maildrop", owner="postfix")
     values = {
         "directory": directory,
@@ -315,7 +299,7 @@ def _postfix(directory: Path, port: int, tls_port: int) -> Iterator[MailServer]:
         "tls_port": tls_port,
     }
     (directory / "conf/main.cf").write_text(_POSTFIX_MAIN.format(**values))
-    (directory / "conf/master.cf").write_text(_POSTFIX_MASTER.format(**values))
+    (directory / "conf/master.cf").write_text(_POSTFIX_LISTENERS.format(**values) + SERVICES)
     (directory / "conf/mailboxes").write_text("!/^nobody@/ all/\n")
     (directory / "conf/deferred").write_text("/^later/ 450 4.2.0 Come back later\n")
     (directory / "conf/headers").write_text("/^X-Refuse:/ REJECT No dead parrots\n")
