@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 _READ_SIZE = 16_384
 LARGE_READ_SIZE = 131_072
-"""Octets of the next read if a read of `_READ_SIZE` has filled its buffer. Reading pauses when so much input waits."""
+"""Maximum octets of input that wait, and of the next read if a read of `_READ_SIZE` has filled its buffer."""
 _ITERATIONS = 3
 _DELIVERY = 1.0  # seconds for the event loop to read input that has arrived; usually one iteration is enough
 
@@ -187,15 +187,16 @@ class AsyncioStream:
 
     def _on_readable(self) -> bool:
         """Take input from the socket, and return whether there was any."""
+        size = min(self._read_size, LARGE_READ_SIZE - len(self._input))
         try:
-            data = self._socket.recv(self._read_size)
+            data = self._socket.recv(size)
         except BlockingIOError:
             return False
         except OSError as exc:
             self._lose(exc)
             return False
 
-        self._read_size = LARGE_READ_SIZE if len(data) == self._read_size else _READ_SIZE
+        self._read_size = LARGE_READ_SIZE if len(data) == size else _READ_SIZE
         self._take(data)
         return True
 
@@ -233,7 +234,7 @@ class AsyncioStream:
     async def _read(self) -> None:
         while self._is_reading:
             try:
-                self._take(await self._loop.sock_recv(self._socket, LARGE_READ_SIZE))
+                self._take(await self._loop.sock_recv(self._socket, LARGE_READ_SIZE - len(self._input)))
             except OSError as exc:
                 self._lose(exc)
 
