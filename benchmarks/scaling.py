@@ -11,7 +11,6 @@ import asyncio
 import json
 import math
 import shutil
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -27,6 +26,8 @@ import trustme
 from smtpcore_adapters import Limits
 from smtpcore_adapters.server._peers import PeerTable
 from smtpcore_adapters.shared_limits import RedisCounts
+
+from .ports import reserved_ports
 
 UTILIZATION = 0.6
 """The share of a core that is used in the long run, so that peaks and the loss of a node have room."""
@@ -186,10 +187,8 @@ def redis_server() -> Iterator[tuple[str, int]]:
     if program is None:
         raise SystemExit("redis-server is not installed")
 
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, reserved_ports(1) as (port,):
         path = f"{directory}/redis.sock"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
         options = ["--port", str(port), "--bind", "127.0.0.1", "--unixsocket", path, "--save", ""]
         with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL) as process:
             while not Path(path).exists():

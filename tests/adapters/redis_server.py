@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import pytest
 from redis import Redis
 
+from benchmarks.ports import reserved_ports
+
 TIMEOUT = 30.0
 PASSWORD = "s3cret/pass"
 
@@ -69,11 +71,10 @@ def redis_server() -> Iterator[RedisServer]:
     if program is None:
         pytest.skip("redis-server is not installed")
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = RedisServer(program, port)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+    with reserved_ports(1) as (port,):
+        server = RedisServer(program, port)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

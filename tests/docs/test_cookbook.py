@@ -563,13 +563,7 @@ def wait_for_port(port: int, process: "subprocess.Popen[str]") -> None:
     raise AssertionError(process.communicate())
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def test_django_command_stores_mail_as_tickets(tmp_path: Path) -> None:
+def test_django_command_stores_mail_as_tickets(tmp_path: Path, port: int) -> None:
     pytest.importorskip("django", reason="Django is not installed")
     commands = tmp_path / "tickets" / "management" / "commands"
     commands.mkdir(parents=True)
@@ -579,7 +573,6 @@ def test_django_command_stores_mail_as_tickets(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "manage.py", "migrate", "--run-syncdb"], cwd=tmp_path, check=True, capture_output=True
     )
-    port = free_port()
     with program(tmp_path, "manage.py", "receivemail", str(port)) as process:
         wait_for_port(port, process)
         with smtp_to(port) as smtp:
@@ -608,7 +601,7 @@ def test_program_uses_the_socket_of_systemd(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can become another user")
-def test_program_listens_as_root_and_serves_as_nobody(tmp_path: Path) -> None:
+def test_program_listens_as_root_and_serves_as_nobody(tmp_path: Path, port: int) -> None:
     tmp_path.chmod(0o755)
     added = (
         "\n@app.on('NOOP')\n"
@@ -619,7 +612,6 @@ def test_program_listens_as_root_and_serves_as_nobody(tmp_path: Path) -> None:
         "main(int(sys.argv[1]))\n"
     )
     (tmp_path / "example.py").write_text(source_of("def become(name)") + added)
-    port = free_port()
     with program(tmp_path, "example.py", str(port)) as process:
         wait_for_port(port, process)
         nobody = run_example("def become(name)")["pwd"].getpwnam("nobody")

@@ -18,7 +18,7 @@ from smtpcore_adapters.asyncio import BackgroundServer
 from tests.adapters.harness import TIMEOUT
 from tests.adapters.testing.test_server import pytest_run
 from tests.certificates import context_trusting
-from tests.docs.test_cookbook import free_port, mail, program, refusal, smtp_to, wait_for_port
+from tests.docs.test_cookbook import mail, program, refusal, smtp_to, wait_for_port
 from tests.docs.test_readme import run_example, source_of
 
 
@@ -39,12 +39,11 @@ def line_of(process: "subprocess.Popen[str]") -> str:
 
 @pytest.mark.parametrize("is_before", [True, False], ids=["aiosmtpd", "smtpcore"])
 def test_both_servers_of_the_aiosmtpd_page_print_the_message(
-    is_before: bool, capsys: pytest.CaptureFixture[str]
+    is_before: bool, port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if is_before:
         pytest.importorskip("aiosmtpd", reason="aiosmtpd is not installed")
     names = run_example("from aiosmtpd.controller") if is_before else run_example("    app.include(Inbox())")
-    port = free_port()
     server = names["make_server"](port)
     server.start()
     try:
@@ -58,7 +57,7 @@ def test_both_servers_of_the_aiosmtpd_page_print_the_message(
     assert capsys.readouterr().out.startswith("a@c.example")
 
 
-def test_aiosmtpd_behaves_as_the_page_says() -> None:
+def test_aiosmtpd_behaves_as_the_page_says(port: int) -> None:
     controller = pytest.importorskip("aiosmtpd.controller", reason="aiosmtpd is not installed")
 
     class Failing:
@@ -68,7 +67,7 @@ def test_aiosmtpd_behaves_as_the_page_says() -> None:
         async def handle_DATA(self, server: object, session: object, envelope: Any) -> str:
             raise ValueError("a secret")
 
-    server = controller.Controller(Failing(), hostname="127.0.0.1", port=free_port())
+    server = controller.Controller(Failing(), hostname="127.0.0.1", port=port)
     server.start()
     try:
         with smtp_to(server.port) as smtp:
@@ -116,11 +115,10 @@ def test_smtpcore_behaves_as_the_pages_say() -> None:
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["smtpd", "smtpcore"])
-def test_both_servers_of_the_smtpd_page_print_the_message(before: bool, tmp_path: Path) -> None:
+def test_both_servers_of_the_smtpd_page_print_the_message(before: bool, tmp_path: Path, port: int) -> None:
     if before and sys.version_info >= (3, 12):
         pytest.skip("Python 3.12 has no smtpd")
     source = source_of("class PrintingServer") if before else source_of("def process_message(session, message)")
-    port = free_port()
     (tmp_path / "example.py").write_text(source)
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", f"import example; example.main({port})"],
@@ -140,13 +138,12 @@ def test_both_servers_of_the_smtpd_page_print_the_message(before: bool, tmp_path
 
 
 @pytest.mark.parametrize("start", ["class Delivery", "async def count_lines"])
-def test_both_servers_of_the_twisted_page_count_lines(start: str, tmp_path: Path) -> None:
+def test_both_servers_of_the_twisted_page_count_lines(start: str, tmp_path: Path, port: int) -> None:
     pytest.importorskip("twisted", reason="Twisted is not installed")
     sources = {
         "class Delivery": source_of("class Delivery"),
         "async def count_lines": source_of("async def count_lines"),
     }
-    port = free_port()
     with main_of(sources[start], tmp_path, port=port) as process, smtp_to(port) as smtp:
         smtp.send_message(mail())
         assert line_of(process).endswith(" lines")

@@ -80,12 +80,6 @@ class Environment:
                 process.kill()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def wait_for_port(port: int) -> None:
     """Wait until a server listens: each refused connection takes a moment, and the watchdog ends the server."""
     for _ in range(3000):
@@ -120,7 +114,7 @@ def test_readme_has_the_blocks_that_the_tests_run() -> None:
 
 
 @long
-def test_commands_of_the_readme_receive_and_send_mail(tmp_path: Path) -> None:
+def test_commands_of_the_readme_receive_and_send_mail(tmp_path: Path, port: int) -> None:
     environment = Environment(tmp_path)
     install, serve = lines_of(0)
     environment.install(install)
@@ -128,7 +122,6 @@ def test_commands_of_the_readme_receive_and_send_mail(tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         curl = ""
 
-    port = free_port()
     with environment.serving(f"{serve} --port {port}", tmp_path / "output"):
         wait_for_port(port)
         done = environment.run("\n".join((create, send, curl)).replace("2525", str(port)))
@@ -142,11 +135,10 @@ def test_commands_of_the_readme_receive_and_send_mail(tmp_path: Path) -> None:
 
 
 @long
-def test_programs_of_the_readme_need_no_extra_packages(tmp_path: Path) -> None:
+def test_programs_of_the_readme_need_no_extra_packages(tmp_path: Path, port: int) -> None:
     environment = Environment(tmp_path)
     (install,) = lines_of(2)
     environment.install(install)
-    port = free_port()
     (tmp_path / "server.py").write_text(BLOCKS[3][1].replace("2525", str(port)))
     call = f"import asyncio; asyncio.run(deliver('127.0.0.1', {port}, 'server.py'))"
     (tmp_path / "send.py").write_text(f"{BLOCKS[4][1]}\n\n{call}")

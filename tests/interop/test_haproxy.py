@@ -10,13 +10,14 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import reserved_ports
 from tests.adapters.command import command
 from tests.forking import start_python
 from tests.paths import DOCS
@@ -84,7 +85,7 @@ def dns() -> Iterator[Dns]:
 class Node:
     """A process of smtpcore serve at an address of its own."""
 
-    def __init__(self, host: str, ports: tuple[int, int], directory: Path) -> None:
+    def __init__(self, host: str, ports: Sequence[int], directory: Path) -> None:
         self.host = host
         self.log = directory / f"{host}.log"
         self._command = command(
@@ -136,7 +137,7 @@ class Proxy:
 
 
 @contextmanager
-def proxy(directory: Path, ports: tuple[int, int], dns_port: int) -> Iterator[Proxy]:
+def proxy(directory: Path, ports: Sequence[int], dns_port: int) -> Iterator[Proxy]:
     with socket.create_server(("127.0.0.1", 0)) as front:
         changes = {
             "/run/haproxy/admin.sock": str(directory / "admin.sock"),
@@ -190,21 +191,6 @@ class Load:
         self._is_over.set()
 
 
-def free_ports() -> tuple[int, int]:
-    """Return two ports that are free at each of the addresses."""
-    for _ in range(100):
-        with socket.create_server((HOSTS[0], 0)) as one, socket.create_server((HOSTS[0], 0)) as other:
-            ports = one.getsockname()[1], other.getsockname()[1]
-            try:
-                for host in HOSTS[1:]:
-                    for port in ports:
-                        socket.create_server((host, port)).close()
-            except OSError:
-                continue
-            return ports
-    raise AssertionError("no port is free at all addresses")
-
-
 def test_configuration_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "haproxy.cfg"
     path.write_text(CONFIGURATION.replace(NAME, "localhost"))
@@ -226,9 +212,13 @@ def restart(node: Node, front: Proxy, load: Load) -> None:
 
 
 def test_nodes_are_added_by_dns_and_restarted_in_turn_without_a_refused_or_lost_connection(tmp_path: Path) -> None:
-    ports = free_ports()
-    nodes = [Node(host, ports, tmp_path) for host in HOSTS]
-    with dns() as names, proxy(tmp_path, ports, names.port) as front, ThreadPoolExecutor(SENDERS) as pool:
+    with (
+        reserved_ports(2, *HOSTS) as ports,
+        dns() as names,
+        proxy(tmp_path, ports, names.port) as front,
+        ThreadPoolExecutor(SENDERS) as pool,
+    ):
+        nodes = [Node(host, ports, tmp_path) for host in HOSTS]
         load = Load(front.port)
         try:
             for node in nodes:

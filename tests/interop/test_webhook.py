@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.ports import reserved_ports
 from smtpcore_adapters.stores.webhook import Webhook
 from tests.adapters.fakes import CONFIG, DATA, EHLO, MAIL, RCPT, accepting
 from tests.adapters.harness import running
@@ -45,9 +46,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Endpo
         pytest.skip("nginx is not installed")
 
     directory = tmp_path_factory.mktemp("nginx")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with running_endpoint() as (endpoint, url, path):
+    with reserved_ports(1) as (port,), running_endpoint() as (endpoint, url, path):
         program = url.removesuffix(path)
         user = "user root;" if os.geteuid() == 0 else ""  # the directory belongs to the user of the tests
         text = CONFIGURATION.format(directory=directory, port=port, program=program, user=user)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.ports import reserved_ports
 from smtpcore import Config
 from smtpcore.sasl import CheckPassword
 from smtpcore_adapters import Timeouts
@@ -188,11 +189,10 @@ def test_login_and_proxy_header_begin_each_session(
 
 def test_server_is_started(capsys: pytest.CaptureFixture[str]) -> None:
     code = "from tests.adapters.testing.fuzz.served import main; main({port})"
-    with served(SmallServer) as port:
-        pass
     root = Path(str(module.__file__)).parents[3]
-    command = f"env PYTHONPATH={root} {sys.executable} -c '{code.format(port=port)}'"
-    assert main(["fuzz", f"127.0.0.1:{port}", *TO, "--examples", "2", "--start", command]) == 0
+    with reserved_ports(1) as (port,):
+        command = f"env PYTHONPATH={root} {sys.executable} -c '{code.format(port=port)}'"
+        assert main(["fuzz", f"127.0.0.1:{port}", *TO, "--examples", "2", "--start", command]) == 0
 
 
 @pytest.mark.parametrize(

