@@ -183,7 +183,7 @@ class Client:
             try:
                 decided, final = await self._transact(mail, batch, source, binary=binary)
             except (OSError, RemoteProtocolError) as exc:
-                if exc is self._driver.body_error or not outcomes:
+                if exc is self._driver.progress.error or not outcomes:
                     raise
                 final = _LOST
                 break
@@ -269,7 +269,7 @@ class Client:
             if self._driver.connection.state is (State.RCPT if in_chunks else State.DATA):
                 answers += await self.send_body(source.pieces(self._driver.stream.run_blocking), binary=binary)
         except (OSError, RemoteProtocolError) as exc:
-            if exc is self._driver.body_error or not any(_is_decisive(answer) for answer in answers):
+            if exc is self._driver.progress.error or not any(_is_decisive(answer) for answer in answers):
                 raise
             is_lost = True
         finally:
@@ -315,7 +315,7 @@ class Client:
                 answers.clear()
             await self._driver.send_body(outgoing, answers)
         except (OSError, RemoteProtocolError) as exc:
-            if exc is self._driver.body_error or not any(map(_is_decisive, answers)):
+            if exc is self._driver.progress.error or not any(map(_is_decisive, answers)):
                 raise
 
         return _about_body(recipients, answers)

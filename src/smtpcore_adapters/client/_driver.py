@@ -19,6 +19,7 @@
 # Interruptions. After an error, a timeout or a cancellation in the middle of an exchange, the next reply can no longer
 # be assigned to a command. `ClientConnection.send_failed` then makes sure that nothing more is sent.
 
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
@@ -66,6 +67,8 @@ from ._results import Disconnected
 
 T = TypeVar("T")
 
+_logger = logging.getLogger("smtpcore")
+
 
 @dataclass(slots=True)
 class Usage:
@@ -100,7 +103,7 @@ class ClientDriver:
         self._clock = clock
         self._server = server
         """The name of the server in errors."""
-        self._observer = observer or _ignore
+        self._observer = _guarded(observer, server) if observer else _ignore
         self._slowest = 0.0
         """The longest time that this side took for a piece of a body, in seconds."""
         self._is_busy = self._is_at_end = self._is_closed = False
@@ -110,8 +113,6 @@ class ClientDriver:
         """The use of the connection."""
         self.progress: Progress = Progress()
         """The progress of the next bodies."""
-        self.body_error: Exception | None = None
-        """The exception that the iteration over a body raised."""
         self.stream: Stream = stream
         """The stream below the dialogue."""
         if stream.tls:  # a stream of the program may have TLS already
@@ -280,10 +281,13 @@ class ClientDriver:
             self._send(DataChunk(head))
             await self._flush(answers)
             await self._read_arrived(answers)
+        if last and self.is_open:  # before the end, so that an exception of the program still prevents the delivery
+            self.progress.add(len(data))
         if tail and self.is_open:
             self._send(DataChunk(tail))
         await self._take_answers(answers, left=left)
-        self.progress.add(len(data))
+        if not last:
+            self.progress.add(len(data))
 
     async def _watched(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async with aclosing(pieces):
@@ -294,7 +298,7 @@ class ClientDriver:
                     yield piece
                     begin = self._clock()
             except Exception as exc:
-                self.body_error = exc
+                self.progress.error = exc
                 raise
 
     @asynccontextmanager
@@ -471,7 +475,7 @@ class ClientDriver:
                 self._conn.send_failed()
             raise
         except (OSError, RemoteProtocolError) as exc:
-            if exc is not self.body_error:
+            if exc is not self.progress.error:
                 self._name(exc)
             self._conn.send_failed()
             raise
@@ -492,6 +496,21 @@ the chunks are limited by these buffers anyway.
 
 def _ignore(item: object) -> None:
     pass
+
+
+def _guarded(observer: Callable[[object], object], server: str) -> Callable[[object], object]:
+    """Return a function that calls `observer`, and logs its exceptions.
+
+    The server may have accepted the message already: an exception would let the program send the message again.
+    """
+
+    def observe(item: object) -> None:
+        try:
+            observer(item)
+        except Exception:
+            _logger.exception("an observer of the connection to %s failed", server)
+
+    return observe
 
 
 def _has_refusal(answers: list[Answered]) -> bool:

@@ -14,6 +14,8 @@ class Progress:
         self._report = report
         self._total = total
         self._sent = 0
+        self.error: Exception | None = None
+        """The exception that the iteration over the body, or the function of the program, raised."""
 
     def begin(self) -> None:
         """Begin a body: a message may be sent in several transactions."""
@@ -22,5 +24,11 @@ class Progress:
     def add(self, octets: int) -> None:
         """Count octets that were sent, and call the function of the program."""
         self._sent += octets
-        if self._report:
+        if self._report is None:
+            return
+
+        try:
             self._report(self._sent, self._total)
+        except Exception as exc:
+            self.error = exc
+            raise

@@ -41,6 +41,20 @@ def test_many_recipients_are_pipelined_in_groups_of_bounded_size() -> None:
     assert max(sizes) <= 16_384
 
 
+@pytest.mark.parametrize("offers", [(), ("CHUNKING",), ("PIPELINING", "CHUNKING")])
+def test_observer_that_fails_is_logged_and_does_not_change_the_result(
+    offers: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(item: object) -> None:
+        raise BrokenPipeError("pipe")
+
+    groups = [OK + OK] if "PIPELINING" in offers else [OK, OK]
+    book = client(*offers, observer=fail).send(*groups, *([] if offers else [GO_AHEAD]), ACCEPTED)
+    assert book.deliver().accepted
+    assert book.client.is_open
+    assert "an observer of the connection to s.example:25 failed" in caplog.text
+
+
 def test_421_during_the_body_stops_sending() -> None:
     taken = 0
 

@@ -15,7 +15,7 @@ from smtpcore_adapters import Unsendable
 from smtpcore_adapters.client import _preparation
 from tests.adapters.client.test_messages import DKIM, SIGNED, TEXT, mixed, part
 from tests.adapters.fakes import chunks
-from tests.adapters.playbook import ACCEPTED, client
+from tests.adapters.playbook import ACCEPTED, ONE, client
 from tests.playbook import GO_AHEAD, OK
 
 
@@ -175,11 +175,25 @@ def test_progress_of_an_unknown_size_has_no_total() -> None:
         assert seen == [(262_144, total), (300_005, total)]
 
 
-def test_error_of_a_progress_function_closes_the_connection() -> None:
+@pytest.mark.parametrize("offers", [(), ("CHUNKING",), ("CHUNKING", "PIPELINING")])
+@pytest.mark.parametrize("error", [KeyError("progress"), BrokenPipeError("progress"), TimeoutError("progress")])
+def test_error_of_a_progress_function_prevents_the_delivery(offers: tuple[str, ...], error: Exception) -> None:
     def progress(octets: int, total: int | None) -> None:
-        raise KeyError("progress")
+        raise error
 
-    book = client().send(OK, OK, GO_AHEAD)
-    with pytest.raises(KeyError):
+    book = client(*offers).send(OK, OK, *([] if offers else [GO_AHEAD]), ACCEPTED)
+    with pytest.raises(type(error)) as caught:
         book.deliver(b"hi\r\n", progress=progress)
+    assert caught.value is error
+    assert str(caught.value) == str(type(error)("progress")), "the server has no part in this error"
+    assert not book.output.endswith((b".\r\n", b"LAST\r\nhi\r\n"))
     assert not book.client.is_open
+
+
+def test_error_of_a_progress_function_is_raised_also_if_a_recipient_was_refused() -> None:
+    def progress(octets: int, total: int | None) -> None:
+        raise BrokenPipeError("progress")
+
+    book = client().send(OK, OK, b"550 no\r\n", GO_AHEAD)
+    with pytest.raises(BrokenPipeError):
+        book.deliver(b"hi\r\n", [ONE, "other@s.example"], progress=progress)
