@@ -118,10 +118,12 @@ def make_mail(sender: Sender, options: SendOptions, found: Mapping[str, object])
 def make_rcpts(recipients: Recipients, options: SendOptions) -> list[Rcpt]:
     """Return the RCPT commands, one for each recipient.
 
-    Raise `LocalProtocolError` for values that cannot be sent.
+    Raise `LocalProtocolError` for values that cannot be sent, and `TypeError` for values of another type.
     """
     if isinstance(recipients, str | Path | Mailbox | Rcpt):
         recipients = [recipients]
+    if isinstance(recipients, bytes | bytearray | memoryview):  # it would be read as a list of numbers
+        raise TypeError(f"recipients cannot be of type {type(recipients).__name__}: {_USE}")
 
     notify = frozenset(options.get("notify", ()))
     params = Params({"NOTIFY": notify} if notify else {})
@@ -133,13 +135,22 @@ def make_rcpts(recipients: Recipients, options: SendOptions) -> list[Rcpt]:
 
 
 def sender_path(address: Sender) -> Path:
-    """Return the path of a sender. Raise `LocalProtocolError` for anything but one address."""
-    paths = _paths(address)
+    """Return the path of a sender. `<>`, the spelling of MAIL, is the empty sender.
+
+    Raise `LocalProtocolError` for anything but one address, and `TypeError` for a value of another type.
+    """
+    paths = _paths("" if isinstance(address, str) and address == "<>" else address)
     if len(paths) > 1:
         raise LocalProtocolError(f"{str(address)!r} has {len(paths)} addresses: a message has one sender")
 
     return paths[0]
 
 
+_USE = "use str, Path, Mailbox or, for recipients, Rcpt"
+
+
 def _paths(address: Sender) -> list[Path]:
+    if not isinstance(address, str | Path | Mailbox):
+        raise TypeError(f"an address cannot be {address!r:.80} of type {type(address).__name__}: {_USE}")
+
     return [address] if isinstance(address, Path) else parse_paths(str(address))

@@ -2,7 +2,8 @@
 
 # RFC 5322 3.6.6: a message that was sent again has a block of Resent- fields, and the recipients of the last transport
 # are in this block only. A message that was sent again twice has two blocks, and nothing marks the end of a block. So
-# such a message needs an explicit envelope.
+# such a message needs an explicit envelope. smtplib uses the block only if it has Resent-Date, and otherwise sends the
+# message to its first recipients again. Here each of these fields shows that the message was sent again.
 
 from email.message import Message
 
@@ -63,7 +64,8 @@ def recipients_of(message: Message) -> list[str]:
 
 
 def _prefix(message: Message) -> str:
-    blocks = len(message.get_all("Resent-Date", []))
+    # RFC 5322 3.6.6: each of these fields occurs at most once in a block.
+    blocks = max(len(message.get_all(name, [])) for name in _RESENT)
     if blocks > 1:
         raise LocalProtocolError(
             "the message has several blocks of Resent- fields, so its header shows no envelope: "
@@ -71,6 +73,9 @@ def _prefix(message: Message) -> str:
         )
 
     return "Resent-" if blocks else ""
+
+
+_RESENT = ("Resent-Date", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc", "Resent-Bcc")
 
 
 def _addresses(message: Message, names: list[str]) -> list[str]:
@@ -89,13 +94,15 @@ def _addresses(message: Message, names: list[str]) -> list[str]:
 def _text_of(value: object) -> str:
     text = "".join(str(value).splitlines())  # RFC 5322 2.2.3: without folding
     # The parser of the `email` package turns octets beyond ASCII, such as UTF-8 (RFC 6532), into surrogates.
-    return text.encode(errors="surrogateescape").decode()
+    # Names may have octets in another charset.
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _parse(name: str, value: str) -> list[str]:
     found, defects = parse_field(name, value)
-    is_list = not any(defect.startswith("invalid address") for defect in defects)
-    if "<>" in found or not is_list:
+    # In "Tim tim@example.org" the parser would take the name as a part of the address.
+    is_list = not any(defect.startswith(("invalid address", "missing '.' between words")) for defect in defects)
+    if "<>" in found or any("\ufffd" in address for address in found) or not is_list:
         raise ValueError(name)
 
     return found

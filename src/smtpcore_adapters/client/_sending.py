@@ -4,7 +4,7 @@ from typing import Any
 
 from .._names import check_options
 from ._connecting import connected
-from ._envelope import Recipients, Sender, SendOptions
+from ._envelope import Recipients, Sender, SendOptions, check_send_options, make_rcpts, sender_path
 from ._header_envelope import envelope_of
 from ._options import HINTS, ConnectOptions, Opener
 from ._results import SendResult
@@ -27,18 +27,19 @@ _HINTS = {
 }
 
 
-def split(options: OneCallOptions) -> tuple[dict[str, Any], dict[str, Any]]:
+def split(options: OneCallOptions) -> tuple[dict[str, Any], SendOptions]:
     """Return the options for the connection and those for the message. Raises `TypeError` for an unknown option."""
     check_options("an option of send", options, OneCallOptions.__annotations__, _HINTS)
-    return (
-        {name: value for name, value in options.items() if name in ConnectOptions.__annotations__},
-        {name: value for name, value in options.items() if name in SendOptions.__annotations__},
-    )
+    sending: Any = {name: value for name, value in options.items() if name in SendOptions.__annotations__}
+    return {name: value for name, value in options.items() if name in ConnectOptions.__annotations__}, sending
 
 
 async def send_over(open_stream: Opener, message: Body, host: str, port: int, options: OneCallOptions) -> SendResult:
     """Connect, send a message, and disconnect: the `send` of an adapter."""
     connecting, sending = split(options)
     sender, recipients = envelope_of(message, options.get("sender"), options.get("recipients"))
+    check_send_options(sending)
+    path, rcpts = sender_path(sender), make_rcpts(recipients, sending)  # errors are raised before connecting
+    sending.pop("notify", None)  # the recipients have it now; an iterator could not be read again
     async with connected(open_stream, host, port, **connecting) as client:
-        return await client.send(sender, recipients, message, **sending)
+        return await client.send(path, rcpts, message, **sending)

@@ -176,3 +176,28 @@ def test_invalid_argument_raises_and_keeps_the_connection_usable(options: dict[s
 
     assert b"DATA" not in book.output
     assert book.deliver().accepted
+
+
+@pytest.mark.parametrize("wrong", [b"b@s.example", bytearray(b"b@s.example"), [b"b@s.example"], [None], [5], [["x"]]])
+def test_recipient_of_another_type_is_a_type_error_before_anything_is_sent(wrong: Any) -> None:
+    book = client()
+    with pytest.raises(TypeError, match="use str, Path, Mailbox"):
+        book.deliver(to=wrong)
+    book.wire()
+
+
+@pytest.mark.parametrize("wrong", [b"a@c.example", 1, None, ["a@c.example"]])
+def test_sender_of_another_type_is_a_type_error_before_anything_is_sent(wrong: Any) -> None:
+    book = client()
+    with pytest.raises(TypeError, match="an address cannot be"):
+        step(book.client.send(wrong, ONE, b"hi"))
+    book.wire()
+
+
+@pytest.mark.parametrize("sender", ["", "<>", Path("")])
+def test_empty_sender_has_two_spellings(sender: Any) -> None:
+    book = client().send(OK, OK, GO_AHEAD, ACCEPTED)
+    assert step(book.client.send(sender, ONE, b"hi")).accepted
+    assert book.sent[0] == b"MAIL FROM:<>\r\n"
+    with pytest.raises(LocalProtocolError):
+        book.deliver(to="<>")

@@ -95,6 +95,9 @@ def test_header_object_of_the_old_interface_is_read() -> None:
     ("header", "reason"),
     [
         (NEW + RESENT * 2, "several blocks of Resent- fields"),
+        (NEW + RESENT + "Resent-From: r@c.example\nResent-From: q@c.example\n", "several blocks of Resent- fields"),
+        ("From: Tim tim@c.example\n", "From is not a list of addresses"),
+        ("From: Tim <tim ann@c.example>\n", "From is not a list of addresses"),
         ("To: b@s.example\n", "no address in Sender or From"),
         ("From: nobody:;\n", "no address in Sender or From"),
         ("From: a@c.example <b@c.example>\n", "From is not a list of addresses"),
@@ -114,7 +117,24 @@ def test_header_without_recipients_is_an_error(header: str) -> None:
         recipients_of(parse(header))
 
 
-def test_octets_that_are_not_utf8_are_an_error() -> None:
+@pytest.mark.parametrize("field", ["Resent-To", "Resent-Cc", "Resent-Bcc", "resent-to"])
+def test_message_sent_again_without_a_date_is_not_sent_to_its_first_recipients(field: str) -> None:
+    message = parse(f"{NEW}Resent-From: r@c.example\n{field}: s@s.example\n")
+    assert (sender_of(message), recipients_of(message)) == ("r@c.example", ["s@s.example"])
+
+    message = parse(f"{NEW}{field}: s@s.example\n")
+    assert recipients_of(message) == ["s@s.example"]
+    with pytest.raises(LocalProtocolError, match="no address in Resent-Sender or Resent-From"):
+        sender_of(message)
+
+
+@pytest.mark.parametrize("kind", [policy.compat32, policy.default], ids=["compat32", "default"])
+def test_name_in_any_charset_does_not_hide_the_address(kind: policy.Policy) -> None:
+    message = message_from_bytes("From: Jürgen <a@c.example>\nTo: b@s.example (Zoë)\n\n".encode("latin-1"), policy=kind)
+    assert (sender_of(message), recipients_of(message)) == ("a@c.example", ["b@s.example"])
+
+
+def test_octets_of_an_address_that_are_not_utf8_are_an_error() -> None:
     with pytest.raises(LocalProtocolError, match="To is not a list of addresses"):
         recipients_of(message_from_bytes("To: jürgen@s.example\n\n".encode("latin-1")))
 

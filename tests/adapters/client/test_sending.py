@@ -91,3 +91,16 @@ def test_other_name_of_the_envelope_is_an_error_that_says_what_to_use(option: st
 def test_header_is_checked_before_the_connection_is_made() -> None:
     with pytest.raises(LocalProtocolError, match="no address in Sender or From"):
         module_of("threads").send(EmailMessage(), host="host.invalid", **OPTIONS)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("options", [{"recipients": b"b@s.example"}, {"sender": 5}, {"recipients": "b@@s.example"}])
+def test_envelope_is_checked_before_connecting(backend: str, server: Running, options: Any) -> None:
+    with pytest.raises((TypeError, LocalProtocolError)):
+        send(backend, server, message_to("b@s.example"), port=1, **options)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_recipients_may_be_an_iterator(backend: str, server: Running) -> None:
+    recipients = iter(["b@s.example", "c@s.example"])
+    assert len(send(backend, server, message_to("x@s.example"), recipients=recipients).accepted) == 2
