@@ -23,16 +23,17 @@ def complete_envelope(
 ) -> tuple[str, Sequence[str], BinaryIO | Iterator[bytes]]:
     """Return the envelope and the message: a sender of None, and no recipients, are replaced by those in the header.
 
-    If the recipients are those of the header, the returned message has no Bcc and no Resent-Bcc.
+    If the recipients are those of the header, the returned message has no Bcc and no Resent-Bcc. A line that separates
+    messages in an mbox file, such as `From a@example.org Thu Jan  1 00:00:00 2026`, is not a part of the message.
 
     Raises:
         UsageError: the header does not show the envelope.
     """
+    first, start = _begin(file)
     if sender is not None and recipients:
-        return sender, recipients, file
+        return sender, recipients, file if start is not None else _joined([first], file)
 
-    start = file.tell() if file.seekable() else None
-    header = _read_header(file)
+    header = _read_header(first, file)
     message = BytesHeaderParser().parsebytes(b"".join(header))
     if message.defects:  # addresses after the malformed line would be missed
         raise click.UsageError("the message does not begin with a valid header: give --from and --to")
@@ -46,13 +47,29 @@ def complete_envelope(
         file.seek(start)
         return *envelope, file
 
-    return *envelope, chain([b"".join(kept)], iter(partial(file.read, _PIECE), b""))
+    return *envelope, _joined(kept, file)
 
 
-def _read_header(file: BinaryIO) -> list[bytes]:
+def _begin(file: BinaryIO) -> tuple[bytes, int | None]:
+    """Skip the line of an mbox file. Return the octets that were read, and the start of the message if it can seek."""
+    start = file.tell() if file.seekable() else None
+    first = file.readline(MAX_HEADER)
+    is_separator = first.startswith(b"From ") and first.endswith(b"\n")
+    if start is None:
+        return b"" if is_separator else first, None
+    if not is_separator:
+        file.seek(start)
+    return b"", file.tell()
+
+
+def _joined(read: Sequence[bytes], rest: BinaryIO) -> Iterator[bytes]:
+    return chain([b"".join(read)], iter(partial(rest.read, _PIECE), b""))
+
+
+def _read_header(first: bytes, file: BinaryIO) -> list[bytes]:
     lines: list[bytes] = []
     left = MAX_HEADER
-    while line := file.readline(left):
+    while line := (first if first and not lines else file.readline(left)):
         lines.append(line)
         left -= len(line)
         if not line.strip(b"\r\n"):

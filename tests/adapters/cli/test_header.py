@@ -28,7 +28,7 @@ def test_file_without_bcc_is_read_from_its_position_again() -> None:
     ("field", "left"),
     [
         (b"BCC: c@s.example,\r\n\td@s.example\r\n", b""),
-        (b"Resent-Bcc: c@s.example\r\n", b""),
+        (b"Resent-Bcc: c@s.example\r\nResent-From: r@c.example\r\n", b"Resent-From: r@c.example\r\n"),
         (b"Bcc: c@s.example\r\nX: y\r\n z\r\n", b"X: y\r\n z\r\n"),
     ],
 )
@@ -44,11 +44,33 @@ def test_bcc_is_kept_if_the_recipients_are_given() -> None:
 
 
 def test_message_that_cannot_be_read_twice_is_complete() -> None:
-    class Pipe(io.BytesIO):
-        def seekable(self) -> bool:
-            return False
-
     assert b"".join(complete_envelope(Pipe(HEADER + b"\r\nhi\r\n"), None, [])[2]) == HEADER + b"\r\nhi\r\n"
+
+
+class Pipe(io.BytesIO):
+    def seekable(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("kind", [io.BytesIO, Pipe])
+@pytest.mark.parametrize("arguments", [(None, []), ("a@c.example", ["b@s.example"])])
+@pytest.mark.parametrize("bcc", [b"", b"Bcc: c@s.example\r\n"])
+def test_line_that_separates_messages_in_an_mbox_file_is_not_sent(kind: Any, arguments: Any, bcc: bytes) -> None:
+    for separator in (
+        b"From a@c.example Thu Jan  1 00:00:00 2026\n",
+        b"From 0123abc Mon Sep 17 00:00:00 2001\r\n",
+        b"",
+    ):
+        file = kind(separator + HEADER + bcc + b"\r\nFrom here\r\n")
+        sender, recipients, body = complete_envelope(file, *arguments)
+        assert (sender, recipients[:1]) == ("a@c.example", ["b@s.example"])
+        kept = bcc if arguments[1] else b""
+        assert b"".join(body) == HEADER + kept + b"\r\nFrom here\r\n"
+
+
+@pytest.mark.parametrize("kind", [io.BytesIO, Pipe])
+def test_empty_message_can_be_sent(kind: Any) -> None:
+    assert b"".join(complete_envelope(kind(b""), "", ["b@s.example"])[2]) == b""
 
 
 @pytest.mark.parametrize(
