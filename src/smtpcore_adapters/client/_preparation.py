@@ -69,10 +69,23 @@ async def _signed(data: bytes, sign: Sign, run_blocking: RunBlocking, *, binary:
     if not binary and _find_bare(signed):
         raise LocalProtocolError("sign has returned a bare CR or LF: each line must end in CR LF")
 
-    is_whole = signed.endswith(data) or b"\r\n\r\n" in signed
-    if not is_whole and not signed.endswith(b"\r\n"):
-        raise LocalProtocolError("sign has returned neither a message nor header fields: the last line has no end")
-    return signed if is_whole else signed + data
+    if signed.endswith(data):
+        fields, whole = signed[: len(signed) - len(data)], signed
+    elif b"\r\n\r\n" not in signed:
+        fields, whole = signed, signed + data
+    elif _body_of(data) and not _body_of(signed):
+        raise LocalProtocolError("sign has returned a message without its body: return fields without an empty line")
+    else:
+        fields, whole = b"", signed
+
+    if not _are_fields(fields) or (data and not signed):
+        raise LocalProtocolError("sign has returned neither a message nor header fields that end in CR LF")
+    return whole
+
+
+def _body_of(message: bytes) -> bytes:
+    return message.partition(b"\r\n\r\n")[2]
 
 
 _find_bare = re.compile(rb"\r(?!\n)|(?<!\r)\n").search
+_are_fields = re.compile(rb"([!-9;-~]+[ \t]*:[^\r\n]*\r\n([ \t][^\r\n]*\r\n)*)*").fullmatch  # RFC 5322 2.2

@@ -119,6 +119,8 @@ def test_signer_may_be_a_coroutine_function_and_return_the_whole_message() -> No
     assert sent(b"Subject: x\n\nhi", sign=sign) == b"X-Signed: yes\r\n\r\nother\r\n"
     assert sent(b"Subject: x\n\nhi", sign=lambda data: b"X: y\r\n" + data) == b"X: y\r\nSubject: x\r\n\r\nhi\r\n"
     assert sent(b"Subject: x\n", sign=lambda data: data) == b"Subject: x\r\n"
+    assert sent(b"Subject: x\n\n", sign=lambda data: b"X: y\r\n\r\n") == b"X: y\r\n\r\n"
+    assert sent(b"Subject: x\n\nhi", sign=lambda data: b"X: y\r\n z\r\n") == b"X: y\r\n z\r\nSubject: x\r\n\r\nhi\r\n"
 
 
 def test_binary_message_is_signed_as_it_is() -> None:
@@ -131,7 +133,12 @@ def test_binary_message_is_signed_as_it_is() -> None:
     ("signature", "error"),
     [
         (b"X: y\n", "bare CR or LF"),
-        (b"X: y", "the last line has no end"),
+        (b"X: y", "neither a message nor header fields that end in CR LF"),
+        (b"", "neither a message nor header fields that end in CR LF"),
+        (b"X y\r\n", "neither a message nor header fields"),
+        (b" y\r\n", "neither a message nor header fields"),
+        (b"X: y\r\n\r\nSubject: x\r\n\r\nhi\r\n", "neither a message nor header fields"),
+        (b"X: y\r\n\r\n", "a message without its body"),
         ("X: y\r\n", "must return bytes, not str"),
     ],
 )
