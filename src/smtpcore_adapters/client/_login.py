@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 from smtpcore import (
     Auth,
@@ -14,6 +14,7 @@ from smtpcore import (
     RemoteProtocolError,
     Reply,
     ReplyClass,
+    check_values,
 )
 from smtpcore.sasl import Channel, ClientMechanism, Credentials, TokenError, choose, make_client
 
@@ -101,16 +102,24 @@ async def _take(source: LoginSource) -> Login:
     if isinstance(source, tuple | Credentials | BearerToken | ClientMechanism):
         return source
 
-    login = source()
-    return await login if isawaitable(login) else login
+    result = source()
+    login = await result if isawaitable(result) else result
+    # A text would be read as a pair: its first letter as the name, and its second letter as the password.
+    check_values({"the result of the function in auth": login}, _Returned, secret=_Returned.__annotations__)
+    return login
+
+
+_Returned = TypedDict("_Returned", {"the result of the function in auth": Login, "the result of get or renew": str})
 
 
 async def _credentials(login: tuple[str, str] | Credentials | BearerToken, *, renew: bool = False) -> Credentials:
     if isinstance(login, Credentials):
         return login
     if isinstance(login, BearerToken):
-        token = login.renew() if renew and login.renew else login.get()
-        return Credentials(username=login.username, token=await token if isawaitable(token) else token)
+        result = login.renew() if renew and login.renew else login.get()
+        token = await result if isawaitable(result) else result
+        check_values({"the result of get or renew": token}, _Returned, secret=_Returned.__annotations__)
+        return Credentials(username=login.username, token=token)
 
     return Credentials(username=login[0], password=login[1])
 

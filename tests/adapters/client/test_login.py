@@ -61,6 +61,25 @@ def test_failed_function_for_the_credentials_closes_the_connection() -> None:
     assert book.sent[1:] == [b"QUIT\r\n"]
 
 
+@pytest.mark.parametrize("returned", [None, "secret", b"secret", ["tim", "secret"], ("tim", "secret", ""), ("tim", 5)])
+def test_function_that_returns_no_credentials_is_a_type_error_without_a_login(returned: Any) -> None:
+    book = new_client(tls=TlsMode.IMPLICIT, auth=lambda: returned).send(*greeting_with_auth("PLAIN"), b"221 bye\r\n")
+    with pytest.raises(TypeError, match="the result of the function in auth is a value of type") as caught:
+        book.connect()
+    assert "secret" not in str(caught.value)
+    assert book.sent[1:] == [b"QUIT\r\n"]
+
+
+@pytest.mark.parametrize("returned", [None, b"secret", {"access_token": "secret"}])
+def test_function_that_returns_no_token_is_a_type_error_without_a_login(returned: Any) -> None:
+    login = BearerToken("tim", lambda: returned)
+    book = new_client(tls=TlsMode.IMPLICIT, auth=login).send(*greeting_with_auth("XOAUTH2"), b"221 bye\r\n")
+    with pytest.raises(TypeError, match=r"the result of get or renew is a value of type \w+: use str") as caught:
+        book.connect()
+    assert "secret" not in str(caught.value)
+    assert book.sent[1:] == [b"QUIT\r\n"]
+
+
 def test_credentials_are_not_fetched_without_tls() -> None:
     def login() -> Credentials:
         raise AssertionError
