@@ -10,6 +10,7 @@
 # body was sent, the message is never sent again. A body that cannot be read again, such as an iterator, may have been
 # read in part before MAIL. Such a body is sent once only, so NOOP is always sent before it.
 
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -17,15 +18,15 @@ from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from email.message import Message
 from math import inf
-from typing import Self, TypeAlias, Unpack
+from typing import Self, TypeAlias, TypedDict, Unpack
 
-from smtpcore import Rcpt, RemoteProtocolError, ReplyClass, ReplyCode, SessionLimits
+from smtpcore import Path, Rcpt, RemoteProtocolError, ReplyClass, ReplyCode, SessionLimits, check_values
 
 from .._names import check_options
 from ..streams._stream import Stream
 from ._client import Client
 from ._connecting import open_client
-from ._envelope import Recipients, Sender, SendOptions, check_send_options, make_rcpts
+from ._envelope import Recipients, Sender, SendOptions, check_send_options, make_rcpts, sender_path
 from ._header_envelope import envelope_of
 from ._options import HINTS, ConnectOptions, check_connect_options
 from ._results import Refused, SendResult
@@ -38,7 +39,13 @@ _PROBE_AFTER = 15.0
 ClientSlot: TypeAlias = Slot[Client]
 
 
-_OF_POOL = ("size", "max_age", "max_uses")
+class _Limits(TypedDict):
+    size: int
+    max_age: float
+    max_uses: int
+
+
+_OF_POOL = tuple(_Limits.__annotations__)
 
 
 class Pool(ABC):
@@ -70,7 +77,9 @@ class Pool(ABC):
     ) -> None:
         check_options("an option of Pool", options, {*ConnectOptions.__annotations__, *_OF_POOL}, HINTS)
         check_connect_options(host, port, options, many=True)
-        for name, value in (("size", size), ("max_age", max_age), ("max_uses", max_uses)):
+        limits = {"size": size, "max_age": max_age, "max_uses": max_uses}
+        check_values(limits, _Limits)
+        for name, value in limits.items():
             if not value > 0:
                 raise ValueError(f"{name} is {value}: it must be more than 0")
 
@@ -81,8 +90,8 @@ class Pool(ABC):
             options.get("path") or f"{host}:{port}", size, max_age, max_uses, self._clock
         )
         self._lock = threading.Lock()
-        self._loop: object = None
-        """The event loop in which the pool was first used."""
+        self._owner: tuple[int, object] | None = None
+        """The process and the event loop in which the pool was first used."""
 
     @staticmethod
     @abstractmethod
@@ -128,11 +137,11 @@ class Pool(ABC):
         """
         sender, recipients = envelope_of(message, sender, recipients)
         check_send_options(options)
-        rcpts = make_rcpts(recipients, options)
+        path, rcpts = sender_path(sender), make_rcpts(recipients, options)
         options.pop("notify", None)  # the recipients have it now; an iterator could not be read again
         is_repeatable = _is_repeatable(message)
         async with self._slot(ask=not is_repeatable) as slot:
-            while (result := await _attempt(slot, sender, rcpts, message, options, is_repeatable)) is None:
+            while (result := await _attempt(slot, path, rcpts, message, options, is_repeatable)) is None:
                 await self._drop(slot)
                 await self._make_ready(slot)
 
@@ -144,6 +153,9 @@ class Pool(ABC):
         Tasks that already wait still get a connection. Return when all connections are closed. Do not call this method
         inside a block of `client`, because it would wait for the end of this block.
         """
+        if self._is_copy:
+            return  # after a fork, the connections belong to the other process: a QUIT would end them there too
+
         event = self._new_event()
         with self._lock:
             idle = self._slots.close(event)
@@ -156,15 +168,23 @@ class Pool(ABC):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
+    @property
+    def _is_copy(self) -> bool:
+        """Whether this process is a fork of the process in which the pool was first used. No lock: it may be a copy."""
+        return self._owner is not None and self._owner[0] != os.getpid()
+
     # Slots
 
     @asynccontextmanager
     async def _slot(self, *, ask: bool = False) -> AsyncGenerator[ClientSlot, None]:
         """Lend a slot with an open connection. With `ask`, NOOP checks a connection that was used before."""
-        loop = self._current_loop()
+        if self._is_copy:  # two processes would read each other's replies
+            raise RuntimeError("the pool was used in another process before: make a pool for each process")
+
+        user = (os.getpid(), self._current_loop())
         with self._lock:
-            self._loop = self._loop or loop
-            if self._loop != loop:
+            self._owner = self._owner or user
+            if self._owner != user:
                 raise RuntimeError("the pool was used in another event loop before: make a pool for each event loop")
             slot = self._slots.request(self._new_event())
         try:
@@ -246,7 +266,7 @@ class Pool(ABC):
 
 async def _attempt(
     slot: ClientSlot,
-    sender: Sender,
+    sender: Path,
     rcpts: list[Rcpt],
     message: Body,
     options: SendOptions,

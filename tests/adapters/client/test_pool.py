@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable
 from email.message import EmailMessage
@@ -349,6 +350,33 @@ def test_closed_pool_refuses_messages() -> None:
         with pytest.raises(RuntimeError, match=r"the pool of connections to s\.example:25 is closed"):
             call()
     assert script.opened == 0
+
+
+def test_fork_of_a_process_cannot_use_the_connections_of_its_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(MESSAGE + MESSAGE)
+    script.send()
+    before = script.streams[0].sent[:]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        for call in (script.send, lambda: lend(script, lambda client: client.noop())):
+            with pytest.raises(RuntimeError, match="the pool was used in another process before"):
+                call()
+        step(script.pool.aclose())
+        assert script.streams[0].sent == before, "not even QUIT"
+    script.send()
+    assert script.opened == 1
+
+
+def test_pool_may_be_made_before_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(MESSAGE)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    script.send()
+
+
+@pytest.mark.parametrize("limits", [{"size": "4"}, {"size": 2.5}, {"max_age": None}, {"max_uses": "100"}])
+def test_limit_of_another_type_is_an_error(limits: Any) -> None:
+    with pytest.raises(TypeError, match=f"{next(iter(limits))} is .*, which is of type"):
+        Script(MESSAGE, **limits)
 
 
 @pytest.mark.parametrize("option", ["size", "max_age", "max_uses"])
