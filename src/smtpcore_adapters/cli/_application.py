@@ -13,9 +13,11 @@ from ..greylist import Greylist
 from ..recipients import AnyRecipient, RecipientPolicy, RelayPolicy
 from ..server._app import App
 from ..server._config import effective_config
+from ..server._limits import Limits
 from ._access import AcceptedRecipients, ServerUsers, error_of_strangers, read_users, rule_of
+from ._backends import event_loop_of
 from ._destinations import DEFAULT, SCHEMES, Target, check_together, make_handlers, parse_destination
-from ._listening import Prepared, context_of, prepare_listeners
+from ._listening import Prepared, context_of, limits_of, prepare_listeners
 from ._loading import load_app
 from ._privileges import Account, has_rights_of_root, read_account
 from ._sharing import greylist, shared_counts
@@ -43,12 +45,18 @@ class Plan:
     """The rules for recipients."""
     targets: Sequence[Target]
     """The destinations."""
+    limits: Limits
+    """The limits of the whole server."""
+    event_loop: str = ""
+    """The package of the event loop, "" for the event loop of Python or of another framework."""
     account: Account | None = None
     """The system account that serves; None for the account that starts the server."""
     shared: "RedisCounts | None" = None
     """The counts of several machines."""
     greylist: Greylist | None = None
     """The greylist."""
+    is_check: bool = False
+    """Whether the server is only checked, and not run."""
 
     @property
     def is_parsing_as_root(self) -> bool:
@@ -68,7 +76,10 @@ class Plan:
 
 
 def make_plan(server: Settings, *, is_check: bool = False) -> Plan:
-    """Return the server that the settings describe. With `is_check`, it is not run, and may lack sockets of systemd.
+    """Return the server that the settings describe.
+
+    With `is_check`, the server is only checked: its handlers create nothing and ask no other server, and it may lack
+    sockets of systemd.
 
     Raises:
         click.UsageError: A setting is wrong, a file cannot be used, or strangers could send mail to any recipient.
@@ -85,9 +96,8 @@ def make_plan(server: Settings, *, is_check: bool = False) -> Plan:
     users, mechanisms = read_users(server)
     listeners = prepare_listeners(server, app, mechanisms, is_check=is_check)
     sharing = shared_counts(server), greylist(server)
-    plan = Plan(server, app, listeners, users, [], _targets(server), account, *sharing)
-    if is_check:
-        _make_handlers(plan, [each for each in plan.targets if SCHEMES[each.scheme].asks_about_recipients])
+    how = limits_of(server), event_loop_of(server)
+    plan = Plan(server, app, listeners, users, [], _targets(server), *how, account, *sharing, is_check)
     return replace(plan, rules=_rules(plan))
 
 
@@ -140,17 +150,17 @@ def add_handlers(plan: Plan) -> None:
     # The account owns a new Maildir. Every other destination may read files of root, such as a password.
     stores = any(target.scheme == "maildir" for target in plan.targets)
     with plan.account.acting() if plan.account and stores else nullcontext():
-        handlers = _make_handlers(plan, plan.targets)
+        handlers = _make_handlers(plan)
     for handler in handlers:
         app.include(handler)
     if server["app"]:
         _check_app(plan)
 
 
-def _make_handlers(plan: Plan, targets: Sequence[Target]) -> Sequence[object]:
+def _make_handlers(plan: Plan) -> Sequence[object]:
     server = plan.server
     try:
-        return make_handlers(targets, server["hostname"], server["workers"])
+        return make_handlers(plan.targets, server["hostname"], server["workers"], is_check=plan.is_check)
     except ValueError as exc:
         name = "maildir" if server["maildir"] else "deliver"
         raise server.error(f"{{{name}}}: {{reason}}", reason=exc) from exc

@@ -9,10 +9,12 @@
 #     url = "smtp://mx.example.org"
 #     tls = "starttls"
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from errno import ENOTDIR
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -64,6 +66,8 @@ class Server:
     """The number of worker processes, which share standard output."""
     is_printing_copies: bool = False
     """Whether `print:` is given together with another destination, and therefore prints copies."""
+    is_check: bool = False
+    """Whether the destinations are only checked: nothing is created, and no server is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ class Scheme:
     form: str
     """The form of the URL, for help and errors."""
     make: Callable[[Target, Server], object]
-    """A function that returns the object to include in the app. Raises `ValueError` or `OSError`."""
+    """A function that returns the object to include in the app; for a check, None if the object would create files or
+    ask another server. Raises `ValueError` or `OSError`."""
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The type of each parameter, as msgspec checks it."""
     port: int = 0
@@ -146,9 +151,14 @@ def parse_destination(entry: str | Mapping[str, Any]) -> Target:
     return _replace(target, path=str(Path(path).expanduser()) if path else "")
 
 
-def make_handlers(targets: Sequence[Target], hostname: str | None, workers: int) -> list[object]:
-    """Return the objects to include in the app. Raises `ValueError` if a destination cannot be used."""
-    server = Server(hostname, workers, is_printing_copies=len(targets) > 1)
+def make_handlers(
+    targets: Sequence[Target], hostname: str | None, workers: int, *, is_check: bool = False
+) -> list[object]:
+    """Return the objects to include in the app. Raises `ValueError` if a destination cannot be used.
+
+    With `is_check`, the files that the destinations name are read, but nothing is created, and no server is asked.
+    """
+    server = Server(hostname, workers, is_printing_copies=len(targets) > 1, is_check=is_check)
     made: list[object] = []
     # The object that prints copies comes last, because it observes the other destinations.
     for target in sorted(targets, key=lambda each: each.scheme == "print"):
@@ -158,7 +168,7 @@ def make_handlers(targets: Sequence[Target], hostname: str | None, workers: int)
             file = f"{exc.filename}: " if exc.filename else ""
             raise ValueError(f"cannot use the destination {target.url}: {file}{exc.strerror or exc}") from exc
 
-    return made
+    return [each for each in made if each is not None]
 
 
 def check_together(targets: Sequence[Target]) -> None:
@@ -223,7 +233,12 @@ def _with_server(target: Target, scheme: Scheme, parts: SplitResult) -> Target:
 
 
 def _make_maildir(target: Target, server: Server) -> object:
-    return Maildir(target.path)
+    if not server.is_check:
+        return Maildir(target.path)
+    if Path(target.path).exists() and not Path(target.path).is_dir():
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), target.path)
+
+    return None
 
 
 def _make_printer(target: Target, server: Server) -> object:

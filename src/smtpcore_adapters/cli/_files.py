@@ -2,6 +2,14 @@
 
 import ssl
 from pathlib import Path
+from typing import Protocol
+
+
+class Checking(Protocol):
+    """A server that may only be checked."""
+
+    @property
+    def is_check(self) -> bool: ...
 
 
 def trusting(file: str) -> ssl.SSLContext:

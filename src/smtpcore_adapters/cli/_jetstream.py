@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from ..stores import StoreFull, StoreHandler, StoreUnavailable
-from ._files import first_line, trusting
+from ._files import Checking, first_line, trusting
 
 if TYPE_CHECKING:
     from ..stores.jetstream import JetStreamOptions
@@ -43,12 +43,18 @@ class Located(Protocol):
     def parameters(self) -> Mapping[str, Any]: ...
 
 
-def make_jetstream(target: Located, server: object) -> object:
-    """Return the handler that writes messages into a stream. A cluster that cannot be used now is a warning."""
+def make_jetstream(target: Located, server: Checking) -> object | None:
+    """Return the handler that writes messages into a stream. A cluster that cannot be used now is a warning.
+
+    If the server is only checked, the cluster is not asked, and the result is None.
+    """
     url, options = jetstream_of(target)
     from ..stores.jetstream import JetStream
 
     store = JetStream(url, **options)
+    if server.is_check:
+        return None
+
     soon: JetStreamOptions = {**options, "timeout": min(options.get("timeout", _TIME_TO_START), _TIME_TO_START)}
     try:
         JetStream(url, **soon).check()

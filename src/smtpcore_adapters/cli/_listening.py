@@ -97,11 +97,21 @@ def library_object(settings: Settings, default: T, **more: Any) -> T:
     try:
         return replace(default, **(values | more))
     except (LocalProtocolError, ValueError) as exc:
-        known = names | _OF_COMMAND
-        wrong = next((known[word] for word in re.findall(r"\w+", str(exc)) if word in known), None)
-        if wrong is None:
-            raise click.UsageError(str(exc)) from exc
-        raise settings.error(f"{{{wrong}}}: {{reason}}", reason=exc) from exc
+        raise _explained(settings, exc, type(default)) from exc
+
+
+def _explained(settings: Settings, exc: Exception, kind: type) -> click.UsageError:
+    """Return the error for an exception about fields of `kind`, an option class of the library."""
+    known = {source[1]: name for name, each in SETTINGS.items() if (source := each.source) and source[0] is kind}
+    known |= _OF_COMMAND
+    found = [known[word] for word in re.findall(r"\w+", str(exc)) if word in known]
+    if not found:
+        return click.UsageError(str(exc))
+
+    wrong = next((name for name in found if settings.is_set(name)), found[0])
+    # The names with an underscore are no words of English.
+    text = re.sub(r"[a-z]+_\w+", lambda word: known.get(word[0], word[0]), str(exc))
+    return settings.error(f"{{{wrong}}}: {{reason}}", reason=text)
 
 
 def _budgets(settings: Settings) -> Budgets:
@@ -211,7 +221,7 @@ def _takes(passed: socket.socket, listener: Listener) -> bool:
 
 def _unix_listener(settings: Settings) -> Listener:
     try:
-        return Listener(
+        listener = Listener(
             path=settings["unix"],
             mode=int(settings["unix_mode"], 8),
             owner=settings["unix_owner"],
@@ -219,6 +229,21 @@ def _unix_listener(settings: Settings) -> Listener:
         )
     except ValueError as exc:
         raise settings.error("{unix}: {reason}", reason=exc) from exc
+
+    import grp
+    import pwd
+
+    for name, kind, look_up in (("unix_owner", "user", pwd.getpwnam), ("unix_group", "group", grp.getgrnam)):
+        value = settings[name]
+        try:
+            if value is not None and not (value.isdecimal() and int(value) < _NO_ID):
+                look_up(value)
+        except (KeyError, ValueError):
+            raise settings.error(f"{{{name}}}: this system has no {kind} {{value!r}}", value=value) from None
+    return listener
+
+
+_NO_ID = 0xFFFFFFFF  # chown(2): this number leaves the owner as it is
 
 
 # Peers
@@ -320,6 +345,8 @@ _EXTENSIONS = frozenset(extension.keyword for extension in EXTENSIONS)
 
 def _disabled(settings: Settings, app: App[Any]) -> frozenset[str]:
     """Return the extensions that a listener does not offer."""
+    if settings["burl"] and not app.handles("BURL"):
+        raise settings.error("{burl} needs an app of your own with a handler of BURL")
     wanted, unwanted = ({name.upper() for name in settings[setting]} for setting in ("extension", "without"))
     for setting, names in (("extension", wanted), ("without", unwanted)):
         for name in sorted(names - _EXTENSIONS):

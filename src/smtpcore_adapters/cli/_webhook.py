@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, Final, Literal, Protocol
 
-from ._files import first_line, trusting
+from ._files import Checking, first_line, trusting
 
 WEBHOOK_PARAMETERS: Final[Mapping[str, Any]] = {
     "format": Literal["raw", "multipart"],
@@ -31,8 +31,11 @@ class Located(Protocol):
     def parameters(self) -> Mapping[str, Any]: ...
 
 
-def make_webhook(target: Located, server: object) -> object:
-    """Return the handler that sends messages to an endpoint. Raises `ValueError` or `OSError`."""
+def make_webhook(target: Located, server: Checking) -> object | None:
+    """Return the handler that sends messages to an endpoint; None if the server is only checked.
+
+    Raises `ValueError` or `OSError`.
+    """
     url = target.url.partition("?")[0]
     if find_spec("h11") is None:
         raise ValueError(f"{url} needs another package: pip install 'smtpcore[webhook]'")
@@ -43,7 +46,8 @@ def make_webhook(target: Located, server: object) -> object:
     options = {name: given[name] for name in ("format", "allow_http", "timeout", "connect_timeout") if name in given}
     if "tls_ca" in given:
         options["context"] = trusting(given["tls_ca"])
-    return Webhook(url, secret=_secret("secret", given), token=_secret("token", given), **options)
+    webhook = Webhook(url, secret=_secret("secret", given), token=_secret("token", given), **options)
+    return None if server.is_check else webhook
 
 
 def _secret(name: str, given: Mapping[str, Any]) -> str | None:

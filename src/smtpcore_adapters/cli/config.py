@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ._application import make_plan
+from ._application import add_handlers, make_plan
 from ._destinations import without_secrets
 from ._options import GroupedCommand, with_settings
 from ._settings import SETTINGS, Setting
@@ -30,7 +30,7 @@ def config(check: bool, **options: Any) -> None:
     """
     server = read_settings(options, os.environ)
     if check:
-        make_plan(server, is_check=True)
+        add_handlers(make_plan(server, is_check=True))
     else:
         for line in settings_lines(server):
             click.echo(line)

@@ -4,34 +4,25 @@ import errno
 import os
 import signal
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import click
 
-from ..server._limits import Limits
 from ..streams._stream import Address
 from ..tls import ServerTls
 from ._application import Plan, add_handlers, make_plan
-from ._listening import limits_of
+from ._backends import runner_of
 from ._options import GroupedCommand, with_settings
 from ._output import show_mail, start_log
 from ._privileges import warn_of_root
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 from ._reloader import serve_again_after_changes
 from ._sharing import counting
-from ._sources import Settings, read_settings
+from ._sources import read_settings
 from ._systemd import NO_SYSTEMD, Notifier
 
 _FILES_PER_CONNECTION = 4  # threads need two for a connection, and two more for one that is being refused
 _OTHER_FILES = 64
-
-_BACKENDS = {
-    "asyncio": "smtpcore_adapters.asyncio",
-    "trio": "smtpcore_adapters.trio",
-    "threads": "smtpcore_adapters.socket",
-}
 
 
 @click.command(cls=GroupedCommand)
@@ -55,23 +46,23 @@ def serve(**options: Any) -> None:
 
     start_log(server)
     plan = make_plan(server)
-    notifier, limits = Notifier(os.environ), limits_of(server)
-    event_loop = _event_loop(server)
-    run = counting(_reloading(_runner(server, limits, event_loop), plan, notifier), plan.shared, plan.greylist)
+    notifier = Notifier(os.environ)
+    run = runner_of(server["backend"], plan.event_loop, plan.limits)
+    run = counting(_reloading(run, plan, notifier), plan.shared, plan.greylist)
     add_handlers(plan)
     show_mail(plan.app, server, is_printing=plan.is_printing)
     raise_descriptor_limit(_FILES_PER_CONNECTION * server["max_connections"] + _OTHER_FILES)
 
     listeners = [each.listener for each in plan.listeners]
     how: dict[str, Any] = {"account": plan.account, "notifier": notifier, "quiet": server["quiet"]}
-    how |= {"drain_delay": server["drain_delay"], "event_loop": event_loop}
+    how |= {"drain_delay": server["drain_delay"], "event_loop": plan.event_loop}
     if server["metrics_port"] is not None:
         how["metrics_at"] = Address(server["metrics_host"], server["metrics_port"])
     if plan.is_parsing_as_root:
         how["on_open"] = warn_of_root
     try:
         if server["workers"] > 1:
-            run_workers(run, listeners, server["workers"], plan.app, limits=limits, **how)
+            run_workers(run, listeners, server["workers"], plan.app, limits=plan.limits, **how)
         else:
             run_alone(run, listeners, plan.app, **how)
     except ChildProcessError as exc:
@@ -79,32 +70,6 @@ def serve(**options: Any) -> None:
     except OSError as exc:
         hint = "; ports below 1024 need CAP_NET_BIND_SERVICE, see docs/running.md" * (exc.errno == errno.EACCES)
         raise click.UsageError(f"cannot listen on {exc.filename}: {exc.strerror or exc}{hint}") from exc
-
-
-def _event_loop(server: Settings) -> str:
-    """Return the package of the event loop, or "" for the event loop of Python or of another framework."""
-    wanted = server["loop"]
-    if server["backend"] != "asyncio" and wanted != "auto":
-        raise server.error("{loop} has no effect with {backend} " + server["backend"] + ": leave out one of them")
-    if server["backend"] != "asyncio" or wanted == "asyncio":
-        return ""
-    if find_spec("uvloop"):  # not for Windows
-        return "uvloop"
-    if wanted == "uvloop":
-        raise server.error("{loop} uvloop needs another package: pip install 'smtpcore[speed]'")
-
-    return ""
-
-
-def _runner(server: Settings, limits: Limits, event_loop: str) -> Run:
-    backend = server["backend"]
-    if backend == "trio" and not find_spec("trio"):
-        raise server.error("{backend} trio needs another package: pip install 'smtpcore[trio]'")
-
-    run: Run = import_module(_BACKENDS[backend]).run
-    if event_loop:
-        run = partial(run, loop_factory=import_module(event_loop).new_event_loop)
-    return partial(run, limits=limits)
 
 
 def _reloading(run: Run, plan: Plan, notifier: Notifier = NO_SYSTEMD) -> Run:

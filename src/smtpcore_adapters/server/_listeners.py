@@ -122,16 +122,31 @@ def inherit_socket(descriptor: int) -> socket.socket:
 
     Raises `ValueError` if the number does not belong to a stream socket, and `OSError` if it is not open.
     """
-    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+    try:
+        status = os.fstat(descriptor)
+    except OverflowError:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
+    if not stat.S_ISSOCK(status.st_mode):
         raise ValueError(f"the inherited file descriptor {descriptor} is not a socket")
 
     inherited = socket.socket(fileno=descriptor)
     if inherited.type != socket.SOCK_STREAM:
         inherited.detach()
         raise ValueError(f"the inherited file descriptor {descriptor} is not a stream socket")
+    if _is_connected(inherited):
+        inherited.detach()
+        raise ValueError(f"the inherited file descriptor {descriptor} is a connection: a listening socket is needed")
 
     inherited.set_inheritable(False)
     return inherited
+
+
+def _is_connected(inherited: socket.socket) -> bool:
+    try:
+        inherited.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -299,7 +314,7 @@ def _give(path: str, owner: str | None, group: str | None) -> None:
             shutil.chown(path, user=int(owner) if owner.isdecimal() else owner)
         if group is not None:
             shutil.chown(path, group=int(group) if group.isdecimal() else group)
-    except LookupError as exc:
+    except (LookupError, OverflowError) as exc:
         raise OSError(errno.EINVAL, str(exc), path) from exc
     except OSError as exc:
         raise _named(exc, path) from exc

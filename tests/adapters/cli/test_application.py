@@ -105,8 +105,43 @@ def test_check_reads_the_files_of_a_destination() -> None:
     with pytest.raises(
         click.UsageError, match=r"line 1: deliver: cannot use the destination .*: missing: No such file"
     ):
-        make_plan(settings("deliver = 'smtp://a.example?user=a&password_file=missing'"), is_check=True)
-    assert make_plan(settings("deliver = 'smtp://a.example'"), is_check=True).targets
+        check("deliver = 'smtp://a.example?user=a&password_file=missing'")
+    check("deliver = 'smtp://a.example'")
+
+
+def check(text: str) -> None:
+    add_handlers(make_plan(settings(text), is_check=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("deliver = 'http://a.example/x'", "deliver: http:// is allowed for loopback addresses only"),
+        ("deliver = 'https://a.example/x?secret_file=missing'", "missing: No such file"),
+        ("deliver = 'nats://a.example/MAIL?credentials=missing'", "missing: No such file"),
+        ("maildir = 'rtapp.py'", "maildir: cannot use the destination maildir:rtapp.py: rtapp.py: Not a directory"),
+        ("fault = 'RCPT 451'", "fault: fault 'RCPT 451': the arrow is missing"),
+        ("burl = 'imap'", "burl needs an app of your own with a handler of BURL"),
+        ("max_connections = 0", "max_connections: limit connections is 0, but must be at least 1"),
+        ("ipv4_prefix = 33", "a prefix has at most 32 bits in IPv4"),
+        ("backend = 'threads'\nloop = 'uvloop'", "loop has no effect with backend threads"),
+        ("unix = 'x'\nunix_owner = 'nobody-here'", "unix_owner: this system has no user 'nobody-here'"),
+        ("app = 'rtapp:strange'", "app: the database is missing"),
+    ],
+)
+def test_check_finds_each_mistake_that_the_start_finds(text: str, error: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        check(text)
+    assert error in caught.value.message
+
+
+@pytest.mark.parametrize("deliver", ["maildir:new", "print:", "nats://127.0.0.1:1/MAIL", "https://a.example/x"])
+def test_check_creates_nothing_and_asks_no_server(
+    deliver: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(f"deliver = '{deliver}'")
+    assert not (tmp_path / "new").exists()
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,10 @@ def test_each_table_is_a_listener_with_settings_of_its_own() -> None:
         ("host = '::1'\nfd = 0", "line 1: host has no effect with fd: give one of them"),
         ("[[listener]]\nunix = ''", "line 2: unix: the value is empty"),
         ("[[listener]]\nunix = 'x'\nunix_owner = ''", "line 3: unix_owner: the value is empty"),
+        ("unix = 'x'\nunix_owner = 'nobody-here'", "line 2: unix_owner: this system has no user 'nobody-here'"),
+        ("unix = 'x'\nunix_owner = '99999999999'", "line 2: unix_owner: this system has no user '99999999999'"),
+        ("unix = 'x'\nunix_group = '-1'", "line 2: unix_group: this system has no group '-1'"),
+        ("fd = 99999999999", "line 1: fd: Bad file descriptor"),
         ("[[listener]]\nfd = 987", "line 2: fd: Bad file descriptor"),
         (
             "[[listener]]\nsystemd = 'smtp'",

@@ -16,6 +16,7 @@ from smtpcore_adapters.cli._application import Plan
 from smtpcore_adapters.cli._listening import prepare_listeners
 from smtpcore_adapters.cli._privileges import Account, read_account, warn_of_root
 from smtpcore_adapters.server._app import App
+from smtpcore_adapters.server._limits import Limits
 from tests.adapters.cli.clients import send
 from tests.adapters.cli.settings import settings
 from tests.adapters.command import Running, running
@@ -123,7 +124,7 @@ def test_parsing_octets_of_strangers_as_root_is_noticed(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     server = settings(f"host = '{host}'")
-    plan = Plan(server, App(), prepare_listeners(server, App(), ()), None, [], [], account)
+    plan = Plan(server, App(), prepare_listeners(server, App(), ()), None, [], [], Limits(), account=account)
     assert plan.is_parsing_as_root is warns
 
 

@@ -242,7 +242,7 @@ def assert_error_in_one_line(done: subprocess.CompletedProcess[str], *words: str
         (["--port", "65536"], ["--port"]),
         (["--backend", "gevent"], ["--backend"]),
         (["--timeout", "0"], ["--timeout"]),
-        (["--max-size", "100"], ["max_message_size", "65536"]),
+        (["--max-size", "100"], ["--max-size: max_size is 100", "65536"]),
         (["--max-recipients", "99"], ["max_recipients", "100"]),
         (["--hostname", "two words"], ["two words"]),
         (["--accept", "not a domain"], ["--accept", "not a domain"]),

@@ -213,7 +213,12 @@ def test_unix_socket_is_given_to_a_user_and_a_group(tmp_path: Path, number: bool
 
 
 @pytest.mark.parametrize(
-    ("owner", "group", "error"), [("nobody-here", None, "no such user"), (None, "nobody-here", "no such group")]
+    ("owner", "group", "error"),
+    [
+        ("nobody-here", None, "no such user"),
+        (None, "nobody-here", "no such group"),
+        ("99999999999999999999", None, "too large|greater than maximum"),
+    ],
 )
 def test_unknown_owner_of_a_unix_socket_is_an_error(
     tmp_path: Path, owner: str | None, group: str | None, error: str
@@ -377,8 +382,9 @@ def test_server_listens_on_an_inherited_socket(port_in_use: socket.socket, monke
 def test_inherited_descriptor_other_than_a_stream_socket_is_an_error_in_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(os.devnull) as file:
-        for each, complaint in ((datagrams, "not a stream socket"), (file, "not a socket")):
+    one, other = socket.socketpair()
+    with socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(os.devnull) as file, one, other:
+        for each, complaint in ((datagrams, "not a stream socket"), (file, "not a socket"), (one, "is a connection")):
             inherit(monkeypatch, each)
             with pytest.raises(ValueError, match=complaint):
                 inherited_sockets()
