@@ -50,8 +50,8 @@ class _Finder(MetaPathFinder):
             return None
 
         spec = PathFinder.find_spec(name, path)
-        if spec is None or spec.origin is None:
-            return None
+        if spec is None or spec.origin is None or not isinstance(spec.loader, SourceFileLoader):
+            return None  # not found, or compiled: a compiled module of the core uses nothing of the system
 
         places = spec.submodule_search_locations
         loader = _Loader(name, spec.origin)
@@ -108,4 +108,6 @@ class Selection:
 
 def run(arguments: Sequence[str], without: Sequence[str]) -> int:
     """Run tests on the simulated system."""
-    return pytest.main(["-q", "-n0", "-p", "no:cacheprovider", *arguments], plugins=[Selection(without)])
+    # Without `--assert=plain`, pytest would load the modules of an installed project itself, to rewrite assertions.
+    options = ["-q", "-n0", "-p", "no:cacheprovider", "--assert=plain"]
+    return pytest.main([*options, *arguments], plugins=[Selection(without)])

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import calls, core, newlines, rounds
 from benchmarks.traffic import DOTS_EVERYWHERE, DOTS_SOMETIMES, NO_DOTS, Dots, body_of
-from smtpcore import Bodies, Connection, State
+from smtpcore import COMPILED, Bodies, Connection, State
 
 
 @pytest.mark.parametrize("variant", newlines.VARIANTS)
@@ -101,6 +101,10 @@ def test_core_tables_show_every_figure() -> None:
 # Function calls
 
 
+of_the_pure_core = pytest.mark.skipif(COMPILED, reason="the calls of compiled functions are not counted")
+
+
+@of_the_pure_core
 @pytest.mark.parametrize("name", calls.EXCHANGES)
 def test_call_counter_counts_every_exchange(name: str) -> None:
     count = calls.count(name)
@@ -141,6 +145,7 @@ def test_call_counter_refuses_an_unexpected_reply(monkeypatch: pytest.MonkeyPatc
         calls.count("refused")
 
 
+@of_the_pure_core
 def test_call_counter_prints_a_table_or_a_list(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

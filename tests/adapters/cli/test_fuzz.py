@@ -22,6 +22,7 @@ from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import running
 from tests.adapters.testing.fuzz.servers import LfDotLf, ShowsTraceback, SmallServer, served
 from tests.adapters.testing.fuzz.test_engine import RefusesEveryone, greeting
+from tests.paths import ROOT
 
 module = import_module("smtpcore_adapters.cli.fuzz")
 TO = ("--to", "u@s.example", "--seed", "1")
@@ -189,9 +190,8 @@ def test_login_and_proxy_header_begin_each_session(
 
 def test_server_is_started(capsys: pytest.CaptureFixture[str]) -> None:
     code = "from tests.adapters.testing.fuzz.served import main; main({port})"
-    root = Path(str(module.__file__)).parents[3]
     with reserved_ports(1) as (port,):
-        command = f"env PYTHONPATH={root} {sys.executable} -c '{code.format(port=port)}'"
+        command = f"env PYTHONPATH={ROOT} {sys.executable} -c '{code.format(port=port)}'"
         assert main(["fuzz", f"127.0.0.1:{port}", *TO, "--examples", "2", "--start", command]) == 0
 
 

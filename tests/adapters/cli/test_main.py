@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from smtpcore import __version__
+from smtpcore import COMPILED, __version__
 from smtpcore_adapters import cli
 from tests.adapters.command import TIMEOUT
 
@@ -27,7 +27,7 @@ def test_module_is_the_command_line(module: str) -> None:
     done = run_python("-m", module, "--version")
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"smtpcore, version {__version__}\n")
+    assert done.stdout.splitlines()[0] == f"smtpcore, version {__version__}{', compiled' * COMPILED}"
 
 
 @pytest.mark.parametrize("module", ["smtpcore", "smtpcore_adapters"])

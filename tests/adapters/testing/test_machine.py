@@ -8,9 +8,10 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
-from smtpcore import Connection, Data, Reply
+from smtpcore import Data, Reply
 from smtpcore_adapters import App, Message, Session, testing
 from smtpcore_adapters.recipients import AnyRecipient
+from smtpcore_adapters.server._handlers import Handlers
 from smtpcore_adapters.testing import Inbox, Received
 from smtpcore_adapters.testing.machine import SessionMachine
 from smtpcore_adapters.testing.steps import AuthStep, BodyStep, ChunkStep, LineStep, RawStep, Step
@@ -360,6 +361,6 @@ def test_failure_of_the_server_itself_is_found(monkeypatch: pytest.MonkeyPatch) 
         raise RuntimeError("a defect of the server")
 
     machine = connected()
-    monkeypatch.setattr(Connection, "_accept", fail)
+    monkeypatch.setattr(Handlers, "decide", fail)
     with pytest.raises(AssertionError, match="the server itself has failed"):
         machine.hello("EHLO")
