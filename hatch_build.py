@@ -3,6 +3,8 @@
 # The sources stay as they are. The hook copies the package, and marks in the copy what mypyc has to know about a class:
 # that programs may derive from it, or that it has to stay a class of Python, so that its objects can be pickled.
 #
+# No module with a coroutine is compiled: mypyc 2.4 raises some exceptions again that a coroutine has caught.
+#
 # Commands, events, replies and configurations are not compiled: they are small dataclasses, and pickling, matching and
 # copying them has to work as in plain Python. "Speed" in `docs/running.md` says how the two builds differ.
 
