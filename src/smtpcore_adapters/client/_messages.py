@@ -9,14 +9,17 @@
 import binascii
 import re
 from base64 import encodebytes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from email import message_from_bytes
+from email.errors import NonASCIILocalPartDefect
+from email.header import Header
 from email.headerregistry import Address, AddressHeader
 from email.message import Message
 from email.policy import EmailPolicy, default
 from email.utils import formataddr, getaddresses
+from functools import partial
 
 from ._domains import NotInAscii, in_ascii
 
@@ -38,7 +41,10 @@ def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[by
         if not smtputf8:
             _convert_domains(converted)
         is_international = any(not address.isascii() for address in _addresses(converted))
-        if any(_needs_conversion(part, eight_bit=eight_bit) for part in converted.walk()):
+        if not isinstance(message.policy, EmailPolicy):
+            _encode_names(converted, utf8=is_international)
+        is_refused = is_international and not smtputf8  # the client refuses the message because of its addresses
+        if not is_refused and any(_needs_conversion(part, eight_bit=eight_bit) for part in converted.walk()):
             converted = deepcopy(converted)
             _convert(converted, eight_bit=eight_bit, is_whole=True)
 
@@ -111,42 +117,81 @@ def _addresses(message: AnyMessage) -> list[str]:
 
 def _convert_domains(message: AnyMessage) -> None:
     """Replace the domains in the address fields of `message` by A-labels, where only domains are beyond ASCII."""
+    _rewrite_addresses(message, _with_a_labels)
+
+
+def _encode_names(message: AnyMessage, *, utf8: bool) -> None:
+    """Encode the names in the address fields of `message`, and no address; with `utf8`, names and addresses are UTF-8.
+
+    The policy compat32, which `MIMEText` and the like have, writes a field beyond ASCII as one encoded word. An address
+    in an encoded word is lost for the reader (RFC 2047 section 5).
+    """
+    _rewrite_addresses(message, partial(_with_encoded_names, utf8=utf8))
+
+
+def _rewrite_addresses(message: AnyMessage, rewrite: Callable[[str, object], str]) -> None:
+    """Replace the address fields for which `rewrite` returns a new value. An empty value leaves a field unchanged."""
     items = list(message.raw_items())
-    converted = [(name, _with_a_labels(name, value)) for name, value in items]
-    if not any(value for _, value in converted) or any(field in message for field in _SIGNATURES):
+    values = [
+        rewrite(name, value) if name.title() in _ADDRESS_FIELDS and not str(value).isascii() else ""
+        for name, value in items
+    ]
+    if not any(values) or any(field in message for field in _SIGNATURES):
         return  # a signature of the header would break
 
     for name in {name for name, _ in items}:
         del message[name]
-    for (name, value), (_, new) in zip(items, converted, strict=True):
+    for (name, value), new in zip(items, values, strict=True):
         message.set_raw(*(message.policy.header_store_parse(name, new) if new else (name, value)))
 
 
 def _with_a_labels(name: str, value: object) -> str:
     """Return the value of an address field with A-labels, or `""` if the field has to stay as it is."""
-    if name.title() not in _ADDRESS_FIELDS or str(value).isascii():
+    addresses = _parse_addresses(name, value)
+    is_only_domain = all(address.username.isascii() for address in addresses)
+    if not is_only_domain or all(address.domain.isascii() for address in addresses):
         return ""
 
+    return _written(
+        [
+            Address(address.display_name, username=address.username, domain=in_ascii(address.domain))
+            for address in addresses
+        ]
+    )
+
+
+def _with_encoded_names(name: str, value: object, *, utf8: bool) -> str:
+    """Return the value of an address field with encoded names, or `""` if the field has to stay as it is."""
+    addresses = _parse_addresses(name, value)
+    if not addresses or _has_octets(value):
+        return ""
+    if isinstance(value, Header) and _parse_addresses(name, value.encode(maxlinelen=0)) == addresses:
+        return ""  # only the names are encoded words
+    if utf8:
+        # A policy without UTF-8 sends surrogates as the octets that they stand for.
+        return ", ".join(map(str, addresses)).encode().decode("ascii", "surrogateescape")
+
+    return _written(addresses)
+
+
+def _parse_addresses(name: str, value: object) -> Sequence[Address]:
+    """Return the addresses of a field, or none if the field is malformed or has groups."""
     try:
         # The parser turns octets beyond ASCII into surrogates.
         text = str(value).encode("utf-8", "surrogateescape").decode()
     except UnicodeDecodeError:
-        return ""
+        return ()
 
     field = default.header_factory(name, text.replace("\r", "").replace("\n", ""))
-    if field.defects:
-        return ""
-
+    is_valid = all(isinstance(defect, NonASCIILocalPartDefect) for defect in field.defects)
     assert isinstance(field, AddressHeader), "each of the fields has addresses"
-    addresses = field.addresses
     is_plain = all(group.display_name is None for group in field.groups)
-    is_only_domain = all(address.username.isascii() for address in addresses)
-    if not (is_plain and is_only_domain) or all(address.domain.isascii() for address in addresses):
-        return ""
+    return field.addresses if is_valid and is_plain else ()
 
+
+def _written(addresses: Sequence[Address]) -> str:
     # `formataddr` writes a name beyond ASCII as encoded words.
-    specs = [Address(username=address.username, domain=in_ascii(address.domain)).addr_spec for address in addresses]
-    return ", ".join(formataddr((address.display_name, spec)) for address, spec in zip(addresses, specs, strict=True))
+    return ", ".join(formataddr((address.display_name, address.addr_spec)) for address in addresses)
 
 
 def _without_bcc(message: AnyMessage) -> AnyMessage:

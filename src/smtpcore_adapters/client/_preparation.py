@@ -40,7 +40,8 @@ async def prepare(
     try:
         await source.examine(run_blocking)
         examined = source.examined
-        if not (eight_bit or binary) and examined and not examined.is_ascii and examined.size <= MAX_CONVERTED:
+        is_convertible = not (eight_bit or binary or source.needs_smtputf8)
+        if is_convertible and examined and not examined.is_ascii and examined.size <= MAX_CONVERTED:
             data = await run_blocking(to_seven_bit, await _read(source, run_blocking, binary=True))
             source = Octets(data, source.needs_smtputf8)
         if sign:

@@ -4,7 +4,11 @@ import contextlib
 import email
 import email.policy
 from collections.abc import Sequence
+from email.header import Header
 from email.message import EmailMessage, Message
+from email.mime.text import MIMEText
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -198,6 +202,64 @@ def test_domains_of_a_built_message_have_a_labels_without_smtputf8() -> None:
         sent, needs_smtputf8 = flatten(message, eight_bit=True, smtputf8=smtputf8)
         assert expected in sent
         assert needs_smtputf8 is smtputf8
+
+
+NAMED = [
+    "Jürgen Müller <a@c.example>",
+    '"Müller, J." <a@c.example>, Ann <b@c.example>',
+    '"a, b" <a@c.example>, ü <b@c.example>',
+]
+
+
+@pytest.mark.parametrize("field", ["From", "To", "reply-to", "Resent-To"])
+@pytest.mark.parametrize("value", NAMED)
+@pytest.mark.parametrize("wrap", [str, partial(Header, charset="utf-8")])
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_names_of_the_old_interface_are_encoded_and_addresses_are_not(
+    field: str, value: str, wrap: Any, eight_bit: bool
+) -> None:
+    message = MIMEText("hi")
+    message[field] = wrap(value)
+    sent, needs_smtputf8 = flatten(message, eight_bit=eight_bit, smtputf8=eight_bit)
+    assert sent.isascii()
+    assert not needs_smtputf8
+    parsed: Any = email.message_from_bytes(sent, policy=email.policy.default)[field]
+    assert parsed.addresses == email.policy.default.header_factory(field, value).addresses
+    assert str(message[field]) == value, "the message of the program stays as it is"
+
+
+def test_name_that_is_encoded_already_stays_as_it_is() -> None:
+    message: Any = MIMEText("hi")
+    value = Header("Jürgen", "iso-8859-1")
+    value.append("<a@c.example>", "us-ascii")
+    message["From"] = value
+    assert b"From: =?iso-8859-1?q?J=FCrgen?= <a@c.example>\r\n" in flatten(message, eight_bit=True, smtputf8=True)[0]
+
+
+def test_international_addresses_of_the_old_interface_are_utf8() -> None:
+    message = MIMEText("hi")
+    message["From"] = "Jürgen <jürgen@bücher.example>"
+    sent, needs_smtputf8 = flatten(message, eight_bit=True, smtputf8=True)
+    assert "From: Jürgen <jürgen@bücher.example>\r\n".encode() in sent
+    assert needs_smtputf8
+
+
+@pytest.mark.parametrize("value", ["Freunde: Jürgen <a@c.example>;", "Jürgen <a@c.example"])
+def test_other_fields_of_the_old_interface_stay_as_the_policy_writes_them(value: str) -> None:
+    message = MIMEText("hi")
+    message["To"] = value
+    assert b"To: =?utf-8?" in flatten(message, eight_bit=True, smtputf8=True)[0]
+
+
+@pytest.mark.parametrize("kind", [MIMEText, EmailMessage])
+@pytest.mark.parametrize("offers", [(), ("8BITMIME",)])
+def test_address_without_an_ascii_form_is_named_as_the_reason(kind: Any, offers: tuple[str, ...]) -> None:
+    message = kind("hi") if kind is MIMEText else kind()
+    message["From"] = "jürgen@c.example"
+    book = client(*offers)
+    with pytest.raises(Unsendable, match=r"553 5\.6\.7"):
+        book.deliver(message)
+    book.wire()
 
 
 @pytest.mark.parametrize(
