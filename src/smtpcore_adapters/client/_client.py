@@ -16,6 +16,7 @@ from smtpcore import (
     Data,
     DataEnd,
     Expn,
+    Extension,
     Help,
     LocalProtocolError,
     Mail,
@@ -170,6 +171,7 @@ class Client:
             raise Unsendable(Reply(553, str(exc), enhanced="5.6.7")) from exc
         mail = make_mail(reverse_path, options, self._found(source, rcpts, reverse_path, binary=binary))
         self._check(mail, source)
+        _check_offers(mail, rcpts, self.extensions, self._setup.known)
         examined = source.examined
         total = (examined.size if binary else examined.size_as_text) if examined else options.get("size")
         self._driver.progress = Progress(options.get("progress"), total)
@@ -402,6 +404,15 @@ _MORE_THAN_A_REPLY: Mapping[type[Command], str] = {
 _UNFINISHED = frozenset({State.MAIL, State.RCPT, State.CHUNKED, State.CHUNK_REFUSED})
 _LOST = Reply(451, "The connection was lost before the reply of the next server", enhanced="4.4.2")
 """The reply for recipients that the server has not decided about."""
+
+
+def _check_offers(mail: Mail, rcpts: Sequence[Rcpt], offered: Mapping[str, object], known: Sequence[Extension]) -> None:
+    """Raise `Unsendable` for a parameter of an extension that the server does not offer."""
+    for keyword in dict.fromkeys([*mail.params, *(keyword for rcpt in rcpts for keyword in rcpt.params)]):
+        owners = [each.keyword for each in known if any(keyword == own.keyword for own in (*each.mail, *each.rcpt))]
+        if owners and not any(owner in offered for owner in owners):
+            why = f"The next server does not offer {owners[0]}, which the parameter {keyword} needs"
+            raise Unsendable(Reply(555, why, enhanced="5.5.4"))
 
 
 def _is_decisive(answer: Answered) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
-from smtpcore import RemoteProtocolError, Reply, StartTls
+from smtpcore import EXTENSIONS, Extension, RemoteProtocolError, Reply, StartTls
 from smtpcore.sasl import Channel
 
 from ._driver import ClientDriver, say_hello
@@ -31,6 +31,8 @@ class Setup:
         """The host that was connected to."""
         self.server: str = server
         """The name of the server in errors, such as "mail.example.org:25"."""
+        self.known: Sequence[Extension] = options.get("extensions", EXTENSIONS)
+        """The extensions that the client can use."""
         self.is_verified: bool = False
         """Whether TLS is active and the server's certificate was verified for `host`."""
 

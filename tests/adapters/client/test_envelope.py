@@ -166,11 +166,12 @@ def test_requiretls_is_sent_over_verified_tls() -> None:
         {"envid": "a\r\nDATA"},
         {"ret": Ret.FULL},
         {"params": {"XFOO": "bar"}},
-        {"notify": [Notify.NEVER]},
+        {"to": Rcpt(Path(ONE), Params({"XFOO": "bar"}))},
     ],
 )
 def test_invalid_argument_raises_and_keeps_the_connection_usable(options: dict[str, Any]) -> None:
-    book = client().send(*([OK, OK] if "notify" in options else []), OK, OK, GO_AHEAD, ACCEPTED)
+    is_rcpt = isinstance(options.get("to"), Rcpt)
+    book = client().send(*([OK, OK] if is_rcpt else []), OK, OK, GO_AHEAD, ACCEPTED)
     with pytest.raises(LocalProtocolError):
         book.deliver(**options)
 
@@ -201,3 +202,24 @@ def test_empty_sender_has_two_spellings(sender: Any) -> None:
     assert book.sent[0] == b"MAIL FROM:<>\r\n"
     with pytest.raises(LocalProtocolError):
         book.deliver(to="<>")
+
+
+@pytest.mark.parametrize("offers", [(), ("PIPELINING", "DSNX")])
+@pytest.mark.parametrize(
+    ("options", "keyword", "extension"),
+    [
+        ({"notify": [Notify.NEVER]}, "NOTIFY", "DSN"),
+        ({"ret": Ret.FULL}, "RET", "DSN"),
+        ({"mt_priority": 3}, "MT-PRIORITY", "MT-PRIORITY"),
+        ({"size": 3}, "SIZE", "SIZE"),
+        ({"to": [ONE, Rcpt(Path(TWO), Params({"NOTIFY": frozenset({Notify.NEVER})}))]}, "NOTIFY", "DSN"),
+    ],
+)
+def test_parameter_of_an_extension_that_is_not_offered_is_unsendable(
+    offers: Sequence[str], options: Any, keyword: str, extension: str
+) -> None:
+    book = client(*offers)
+    with pytest.raises(Unsendable, match=f"555 5.5.4 .* not offer {extension}, which the parameter {keyword} needs"):
+        book.deliver(**options)
+    book.wire()
+    assert book.client.is_open
