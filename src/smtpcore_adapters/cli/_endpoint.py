@@ -2,7 +2,7 @@
 
 import click
 
-from ..client._options import TlsMode
+from ..client._options import TlsMode, check_connect_options
 
 _PORTS = {TlsMode.IMPLICIT: 465}  # RFC 8314 section 3.3
 _PORT = 25
@@ -26,11 +26,15 @@ def parse_server(option: str, text: str, default_port: int | None = None) -> tup
         return "", 0, text
 
     host, colon, port = text.rpartition(":")
-    if not colon or text.endswith("]"):
+    if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):
         host, port = text, str(default_port or "")
 
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
         raise click.UsageError(f"{option} needs HOST:PORT, or the absolute path of a Unix socket")
+    try:
+        check_connect_options(host, int(port), {})
+    except ValueError as exc:
+        raise click.UsageError(f"{option} needs HOST:PORT, or the absolute path of a Unix socket: {exc}") from exc
 
     return host, int(port), None

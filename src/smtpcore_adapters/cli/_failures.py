@@ -44,6 +44,7 @@ def status_of_error(error: OSError | ProtocolError) -> int:
         return TEMPORARY if error.errno == EAI_AGAIN else UNAVAILABLE
 
     is_permanent = isinstance(error, ProtocolError | ssl.SSLError | FileNotFoundError)
+    is_permanent &= not isinstance(error, ssl.SSLEOFError)  # the connection was lost in the handshake
     return UNAVAILABLE if is_permanent else TEMPORARY
 
 
@@ -57,6 +58,8 @@ def explain(error: OSError | ProtocolError, server: str, tls: TlsMode) -> str:
 def _words(error: OSError | ProtocolError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not valid: {_CERTIFICATE.get(error.verify_code, error.verify_message)}"
+    if isinstance(error, ssl.SSLEOFError):
+        return "the connection was closed before the end of the TLS handshake"
     if isinstance(error, ssl.SSLError):
         return _TLS.get(error.reason or "", str(error))
     if isinstance(error, OSError) and error.errno:

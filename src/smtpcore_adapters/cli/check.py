@@ -10,6 +10,7 @@ from ..check import CHECKS, CannotCheck, choose, run_checks
 from ..check.clients import CLIENT_CHECKS, choose_client_checks
 from ._check_clients import check_clients
 from ._findings import list_of, report_of, shown, summary_of
+from ._numbers import NumberRange
 from ._password import HELP
 from ._target import address_of, refuse_given, target_of
 
@@ -59,7 +60,7 @@ def _complete_checks(context: click.Context, parameter: click.Parameter, start: 
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     metavar="SECONDS",
     help="With --listen, stop waiting for clients after this time.",
 )
@@ -75,7 +76,7 @@ def _complete_checks(context: click.Context, parameter: click.Parameter, start: 
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     default=10.0,
     show_default=True,
     metavar="SECONDS",

@@ -11,6 +11,7 @@ from ..maildir import Maildir
 from ..stores import Envelope, StoreHandler
 from ._destinations import SCHEMES, Target, connect_options, make_handlers, parse_destination
 from ._jetstream import jetstream_of
+from ._numbers import NumberRange
 from ._output import log_handler
 
 if TYPE_CHECKING:
@@ -46,13 +47,13 @@ _DAY = 86400.0
 @click.option(
     "--retry",
     multiple=True,
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     metavar="SECONDS",
     help="Delay after a failed attempt. Repeatable; the last delay is repeated.  [default: 1800, 1800, 7200]",
 )
 @click.option(
     "--give-up",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=5.0,
     show_default=True,
     metavar="DAYS",
@@ -60,7 +61,7 @@ _DAY = 86400.0
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=30.0,
     show_default=True,
     metavar="SECONDS",

@@ -16,6 +16,7 @@ import click
 
 from ._fuzz_clients import fuzz_clients
 from ._fuzz_reports import Progress, indented, print_end, print_findings, report_as_json, save_findings, saved
+from ._numbers import NumberRange
 from ._password import HELP
 from ._target import address_of, refuse_given, target_of
 
@@ -58,8 +59,8 @@ _NEEDS = "fuzz needs the package hypothesis: pip install 'smtpcore[testing]'"
 @click.option("--proxy", type=click.Choice(["v1", "v2"]), help="Begin each connection with a PROXY header.")
 @click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP; with --listen, the clients do.")
 @click.option("--helo", metavar="NAME", default="", help="Name in EHLO.  [default: c.example]")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, metavar="SECONDS")
-@click.option("--seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="Duration of the run.")
+@click.option("--timeout", type=NumberRange(0, min_open=True), default=10.0, show_default=True, metavar="SECONDS")
+@click.option("--seconds", type=NumberRange(0), default=60.0, show_default=True, help="Duration of the run.")
 @click.option("--examples", type=click.IntRange(0), help="Maximum number of experiments.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of the generated sessions.  [default: random]")
 @click.option(
@@ -86,7 +87,7 @@ _NEEDS = "fuzz needs the package hypothesis: pip install 'smtpcore[testing]'"
 @click.option("--delivered-by", metavar="COMMAND", help="Shell command that prints the delivered messages as an mbox.")
 @click.option(
     "--delivery-timeout",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=2.0,
     show_default=True,
     metavar="SECONDS",

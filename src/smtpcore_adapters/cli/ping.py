@@ -11,6 +11,7 @@ from ..socket import connect
 from ..streams._stream import Address
 from ._endpoint import default_port, parse_server
 from ._failures import explain
+from ._numbers import NumberRange
 
 
 @click.command()
@@ -26,7 +27,7 @@ from ._failures import explain
 @click.option("--lmtp", is_flag=True, help="Speak LMTP instead of SMTP.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     default=5.0,
     show_default=True,
     metavar="SECONDS",

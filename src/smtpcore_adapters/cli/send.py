@@ -29,6 +29,7 @@ from ..transcript import transcript_lines
 from ._endpoint import default_port, parse_server
 from ._failures import explain, status_of_error, status_of_result
 from ._header import complete_envelope
+from ._numbers import NumberRange
 from ._password import HELP, read_password
 
 _LONG = 1_000_000
@@ -74,7 +75,7 @@ _LONG = 1_000_000
 @click.option("--hostname", help="Name of this client for EHLO.  [default: the name of this machine]")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     metavar="SECONDS",
     help="Timeout for connecting and for each reply.  [default: the timeouts of RFC 5321]",
 )
@@ -122,7 +123,7 @@ def send(**options: Any) -> int:
             with connect(host, port, **arguments) as client:
                 result = client.send(sender, recipients, body, **parameters)
         except (OSError, ProtocolError) as exc:
-            click.echo(f"smtpcore: {explain(exc, path or str(Address(host, port)), tls)}", err=True)
+            _show(f"smtpcore: {explain(exc, path or str(Address(host, port)), tls)}", err=True)
             return status_of_error(exc)
 
     _report(result)
@@ -131,11 +132,22 @@ def send(**options: Any) -> int:
 
 def _report(result: SendResult) -> None:
     for path, reply in result.refused.items():
-        click.echo(printable(f"{path}: {reply}".replace("\n", " ")), err=True)
+        _show(printable(f"{path}: {reply}".replace("\n", " ")), err=True)
 
     if result.accepted:
         accepted = f"accepted for {len(result.accepted)} of {len(result)}: {result.final}"
-        click.echo(printable(accepted.replace("\n", " ")))
+        _show(printable(accepted.replace("\n", " ")))
+
+
+def _show(line: str, *, err: bool = False) -> None:
+    """Print a line. After a failure, for example because a pipe is closed, nothing more is printed.
+
+    A failure changes neither the delivery nor the exit status: after another status, an MTA sends the message again.
+    """
+    try:
+        click.echo(line, err=err)
+    except OSError:
+        setattr(sys, "stderr" if err else "stdout", None)  # Python writes the rest of the buffer again at its end
 
 
 class _Dialogue:
@@ -150,10 +162,10 @@ class _Dialogue:
             self._octets += len(item.data)
             return
         if self._octets:
-            click.echo(f"C: ({self._octets} octets of the message)", err=True)
+            _show(f"C: ({self._octets} octets of the message)", err=True)
             self._octets = 0
         for line in transcript_lines(item):
-            click.echo(line, err=True)
+            _show(line, err=True)
 
 
 # Options
@@ -171,6 +183,9 @@ def _check_options(options: dict[str, Any]) -> None:
         raise click.UsageError("--data-from-template replaces FILE: give one of them")
     if options["data_from_template"] and not (options["sender"] is not None and options["recipients"]):
         raise click.UsageError("--data-from-template needs --from and --to")
+    reads_input = options["file"] in (None, Path("-")) and not options["data_from_template"]
+    if reads_input and sys.stdin is None:
+        raise click.UsageError("there is no message: standard input is closed, so give FILE")
     if not options["recipients"] and options["file"] is None and os.isatty(sys.stdin.fileno()):
         raise click.UsageError("there is no message: give FILE, or the message on standard input, or --to to type it")
 

@@ -36,6 +36,7 @@ def test_status_of_a_result(replies: list[Reply], status: int) -> None:
         (Unsendable(Reply(452, "too many")), 75),
         (RemoteProtocolError("nonsense"), 69),
         (ssl.SSLError(1, "no"), 69),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), 75),
         (gaierror(EAI_NONAME, "unknown"), 69),
         (FileNotFoundError(2, "No such file"), 69),
         (LocalProtocolError("no address"), 2),

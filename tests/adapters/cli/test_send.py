@@ -1,19 +1,24 @@
 """`smtpcore send` sends a message, and its exit status says for how many recipients the server accepted it."""
 
+import errno
+import io
 import os
 import pty
 import smtplib
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import trustme
 
 from smtpcore import Reply
 from smtpcore_adapters import Message, Session
+from smtpcore_adapters.cli.send import send as command_of_send
 from tests.adapters.clocks import Clock
 from tests.adapters.command import TIMEOUT, Running, command, run_in_process, running, split_trace
 from tests.adapters.fakes import accepting
@@ -286,10 +291,59 @@ def test_message_without_an_envelope_is_not_awaited_on_a_terminal(monkeypatch: p
     assert "there is no message: give FILE" in done.stderr
 
 
+def test_closed_standard_input_is_a_usage_error_unless_there_is_a_file(
+    server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "message.eml"
+    path.write_bytes(MESSAGE)
+    address = ["--server", f"127.0.0.1:{server.port}", "--from", "a@client.example", "--to", "b@example.org"]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", None)
+        for arguments in ([], ["-"]):
+            with pytest.raises(click.UsageError, match="standard input is closed, so give FILE"):
+                command_of_send.main([*address, *arguments], standalone_mode=False)
+        for arguments in ([str(path)], ["--data-from-template"]):
+            assert command_of_send.main([*address, *arguments], standalone_mode=False) == 0
+
+
+class Full(io.StringIO):
+    """An output on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("output", ["stdout", "stderr"])
+def test_output_that_fails_changes_neither_the_delivery_nor_the_exit_status(
+    server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    path = tmp_path / "message.eml"
+    path.write_bytes(MESSAGE)
+    address = ["--server", f"127.0.0.1:{server.port}", "--from", "a@client.example"]
+    known = len(server.messages())
+    for recipients, status in ((["--to", "b@example.org"], 0), (["--to", "c@elsewhere.example"], 69)):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, output, Full())
+            assert command_of_send.main([*address, *recipients, "-v", str(path)], standalone_mode=False) == status
+    assert len(server.messages()) == known + 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_exit_status_of_the_process_is_that_of_the_delivery_if_the_disk_is_full(
+    server: Running, tmp_path: Path
+) -> None:
+    path = tmp_path / "message.eml"
+    path.write_bytes(MESSAGE)
+    arguments = ["--server", f"127.0.0.1:{server.port}", "--from", "a@client.example", "--to", "b@example.org"]
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "smtpcore", "send", *arguments, "-v", str(path)]
+        assert subprocess.run(command, stdout=full, stderr=full, timeout=TIMEOUT, check=False).returncode == 0
+
+
 def test_message_has_parameters_for_notifications_and_tls(server: Running) -> None:
     done = send(server, "--dsn", "success", "--dsn", "failure")
-    assert done.returncode == 2
-    assert "NOTIFY is not recognized" in done.stderr
+    assert done.returncode == 69
+    assert "does not offer DSN, which the parameter NOTIFY needs" in done.stderr
     done = send(server, "--requiretls")
     assert done.returncode == 69
     assert "550 5.7.30" in done.stderr
