@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 
 import click
 
@@ -26,6 +27,7 @@ class Account:
 
     def become(self) -> None:
         """Give all rights of root up, for this process and its threads. Raises `click.UsageError` if this fails."""
+        _import_late_modules()
         try:
             os.setgroups(self.groups)  # in this order: after `setuid` the groups cannot be changed
             os.setgid(self.gid)
@@ -52,6 +54,13 @@ class Account:
             os.seteuid(0)
             os.setegid(gid)
             os.setgroups(groups)
+
+
+def _import_late_modules() -> None:
+    # asyncio and multiprocessing import these modules at their first use. If Python is in the home of root, the account
+    # cannot read them then, and each login or each new worker would fail.
+    for name in ("concurrent.futures.thread", "multiprocessing.popen_fork"):
+        import_module(name)
 
 
 def read_account(settings: Settings) -> Account | None:

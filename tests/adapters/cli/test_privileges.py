@@ -144,11 +144,10 @@ def identities(server: Running) -> set[str]:
 @needs_root
 @pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["alone", "workers"])
 def test_no_process_of_a_server_with_user_has_rights_of_root(
-    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The Python of the tests may be in the home of root: import modules that are loaded late before the change.
-    (tmp_path / "sitecustomize.py").write_text("import concurrent.futures.thread, multiprocessing.popen_fork\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    # With its own variable of Python, the server is no fork of a process that has imported all modules.
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
     for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):  # the data could not be written after the change
         monkeypatch.delenv(name, raising=False)
     arguments = ("--accept", "example.org", "--host", "0.0.0.0", "--user", "nobody", "--metrics-port", "0", *options)
