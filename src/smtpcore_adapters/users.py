@@ -15,6 +15,7 @@ from smtpcore.sasl import (
     GiveScramKeys,
     Question,
     ScramKeys,
+    saslprep,
     scram_keys,
 )
 
@@ -64,6 +65,9 @@ class Users:
     with PLAIN, LOGIN and SCRAM-SHA-256 only. Passwords are kept in memory as given. Use this for tests, or for a few
     users: the keys for SCRAM take about 3 ms of CPU time for each user at the start.
 
+    Names are compared as SASLprep prepares them (RFC 4013), as the names that clients send are. Two users who have the
+    same prepared name are a `ValueError`.
+
     For a relay, include `recipients.RelayPolicy(Users(...))` in place of `Users(...)`, so that later handlers such as
     `Forward` decide about each recipient.
     """
@@ -72,9 +76,14 @@ class Users:
         self.replace(passwords)
 
     def replace(self, passwords: Mapping[str, str | ScramKeys]) -> None:
-        """Replace all users, also for the sessions that exist. Users who are logged in stay logged in."""
+        """Replace all users, also for the sessions that exist. Users who are logged in stay logged in.
+
+        Raises `ValueError` if two names are the same for SASLprep; the users are unchanged then.
+        """
+        names = sorted(passwords)
+        passwords = _by_prepared_name(passwords)
+        self._names = names
         self._passwords = {name: given for name, given in passwords.items() if isinstance(given, str)}
-        self._names = sorted(passwords)
         # All keys are derived here, because a slow first answer about a user would show that the user exists. The salt
         # stays the same, because a client may cache keys that it has derived with it.
         self._keys: dict[tuple[str, str], ScramKeys] = {
@@ -112,6 +121,21 @@ class Users:
 
     def __repr__(self) -> str:
         return f"Users({self._names})"
+
+
+def _by_prepared_name(passwords: Mapping[str, str | ScramKeys]) -> Mapping[str, str | ScramKeys]:
+    found: dict[str, str | ScramKeys] = {}
+    for name, given in passwords.items():
+        try:
+            prepared = saslprep(name)
+        except ValueError as exc:
+            _logger.warning("the user %s cannot log in: SASLprep prohibits this name: %s", name, exc)
+            continue
+        if prepared in found:
+            raise ValueError(f"two users have the name {prepared!r} after SASLprep (RFC 4013): remove one of them")
+        found[prepared] = given
+
+    return found
 
 
 def _random_keys(iterations: int) -> ScramKeys:

@@ -97,6 +97,19 @@ def test_text_that_is_no_hash_is_a_value_error_without_the_text(text: str) -> No
     assert text not in str(failure.value)
 
 
+def test_names_are_compared_after_saslprep(client: Session, caplog: pytest.LogCaptureFixture) -> None:
+    # The core prepares the names that clients send (RFC 4013): U+2168 becomes IX.
+    users = Users({"\u2168": "s3cret", "ju\u0308rgen": parse_hash(hash_password("tanstaaf")), "a\u06271": "x"})
+    assert step(users.on_auth(client, CheckPassword("IX", "s3cret"))) is True
+    assert step(users.on_auth(client, CheckPassword("j\xfcrgen", "tanstaaf"))) is True
+    assert step(users.on_auth(client, GiveScramKeys("IX", "SHA-256")))
+    assert "a\u06271 cannot log in: SASLprep prohibits this name" in caplog.text
+
+    with pytest.raises(ValueError, match="two users have the name 'IX' after SASLprep"):
+        users.replace({"IX": "other", "\u2168": "x"})
+    assert step(users.on_auth(client, CheckPassword("IX", "s3cret"))) is True
+
+
 def test_first_question_about_a_user_takes_as_long_as_a_question_about_an_unknown_name(client: Session) -> None:
     names = [f"user{number}" for number in range(20)]
     users = Users(dict.fromkeys(names, "tanstaaf"))

@@ -56,7 +56,10 @@ def read_users(settings: Settings) -> tuple[ServerUsers | None, tuple[str, ...]]
     if not passwords and not path:
         return None, ()
 
-    return ServerUsers(passwords, path, keys), FOR_HASHES if path else MECHANISMS
+    try:
+        return ServerUsers(passwords, path, keys), FOR_HASHES if path else MECHANISMS
+    except ValueError as exc:
+        raise settings.error("{auth}: {reason}", reason=exc) from exc
 
 
 def _read_file(settings: Settings, path: Path) -> dict[str, ScramKeys]:

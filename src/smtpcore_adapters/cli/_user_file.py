@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from smtpcore.sasl import ScramKeys
+from smtpcore.sasl import ScramKeys, saslprep
 
 from ..users import parse_hash
 
@@ -17,13 +17,21 @@ _MODE = 0o600
 _match_name = re.compile(r"(?![#\s])[^:\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]+(?<!\s)").fullmatch
 
 
-def check_name(name: str) -> None:
-    """Raise `ValueError` if a file cannot have a user of this name."""
-    if _match_name(name) is None:
-        raise ValueError(
-            f"{name!r:.100} cannot be a user: a name has no colon and no control character, "
-            "and begins with neither # nor a space"
-        )
+def prepare_name(name: str) -> str:
+    """Return the name as a login has it, after SASLprep (RFC 4013).
+
+    Raises `ValueError` if a file cannot have a user of this name.
+    """
+    reason = "a name has no colon and no control character, and begins with neither # nor a space"
+    if _match_name(name):
+        try:
+            prepared = saslprep(name)
+        except ValueError as exc:
+            reason = f"SASLprep (RFC 4013) prohibits this name, because the {exc}"
+        else:
+            if _match_name(prepared):
+                return prepared
+    raise ValueError(f"{name!r:.100} cannot be a user: {reason}")
 
 
 def read_user_file(path: Path) -> dict[str, ScramKeys]:
@@ -46,7 +54,7 @@ def _lines(path: Path) -> list[str]:
 def _entries(lines: list[str]) -> Iterator[tuple[str, ScramKeys]]:
     found: set[str] = set()
     for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
+        if not _has_user(line):
             continue
 
         name, colon, text = line.partition(":")
@@ -55,7 +63,7 @@ def _entries(lines: list[str]) -> Iterator[tuple[str, ScramKeys]]:
             if not colon or not text.startswith("SCRAM-"):
                 raise ValueError("after the name, a colon and a hash must follow: use smtpcore user add")
 
-            check_name(name)
+            name = prepare_name(name)
             if name in found:
                 raise ValueError(f"{name} is in an earlier line too: remove one of them")
             keys = parse_hash(text)
@@ -66,8 +74,14 @@ def _entries(lines: list[str]) -> Iterator[tuple[str, ScramKeys]]:
         yield name, keys
 
 
+def _has_user(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("#")
+
+
 def change_user_file(path: Path, changes: Mapping[str, str | None]) -> None:
     """Set the hash of each user in `changes`, or remove the user if the hash is None. Keep all other lines.
+
+    The names are those of `prepare_name`.
 
     A changed user moves to the end of the file. The file is replaced as a whole: after a crash it is the old file or
     the new file. Only its owner can read a new file. Raises `FileExistsError` while another process changes the file,
@@ -76,7 +90,7 @@ def change_user_file(path: Path, changes: Mapping[str, str | None]) -> None:
     with _replacing(path) as new:
         lines = _lines(path) if path.exists() else []
         list(_entries(lines))  # checks the lines
-        kept = [line for line in lines if line.partition(":")[0] not in changes]
+        kept = [line for line in lines if not (_has_user(line) and prepare_name(line.partition(":")[0]) in changes)]
         kept += [f"{name}:{text}" for name, text in changes.items() if text]
         new.write("".join(f"{line}\n" for line in kept).encode())
 

@@ -11,7 +11,7 @@ from smtpcore import LocalProtocolError
 
 from ..users import hash_password
 from ._password import ask
-from ._user_file import change_user_file, check_name, read_user_file
+from ._user_file import change_user_file, prepare_name, read_user_file
 
 T = TypeVar("T")
 
@@ -41,10 +41,7 @@ def user() -> None:
 @click.option("--replace", is_flag=True, help="Set a new password for a user who exists.")
 def add(name: str, path: Path, *, replace: bool) -> None:
     """Add a user. The password is read from the terminal, or from the first line of standard input."""
-    try:
-        check_name(name)
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from None
+    name = _prepared(name)
     known = path.exists() and name in _with_errors(path, lambda: read_user_file(path))
     if known and not replace:
         raise click.UsageError(f"the user {name} exists: set a new password with --replace")
@@ -65,6 +62,7 @@ def add(name: str, path: Path, *, replace: bool) -> None:
 @_file
 def remove(name: str, path: Path) -> None:
     """Remove a user."""
+    name = _prepared(name)
     if name not in _with_errors(path, lambda: read_user_file(path)):
         raise click.UsageError(f"there is no user {name} in {path}: see smtpcore user list")
 
@@ -77,6 +75,13 @@ def list_users(path: Path) -> None:
     """Print the name of each user."""
     for name in sorted(_with_errors(path, lambda: read_user_file(path))):
         click.echo(name)
+
+
+def _prepared(name: str) -> str:
+    try:
+        return prepare_name(name)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from None
 
 
 def _new_password(name: str) -> str:

@@ -165,6 +165,8 @@ def test_user_of_both_settings_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "users").write_text(f"tim:{hash_password('x')}\n")
     with pytest.raises(click.UsageError, match="auth and users have the same user tim: remove one of them"):
         read_users(settings('auth = "tim:secret"', users="users"))
+    with pytest.raises(click.UsageError, match="auth: two users have the name 'IX' after SASLprep"):
+        read_users(settings('auth = ["IX:secret", "\u2168:secret"]'))
 
 
 @pytest.mark.parametrize("entry", ["tim", ":secret", "tim:"])

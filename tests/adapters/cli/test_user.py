@@ -43,6 +43,14 @@ def test_existing_user_gets_a_new_password_only_on_request(path: Path) -> None:
     assert read_user_file(path) != before
 
 
+def test_name_is_written_as_a_login_has_it(path: Path) -> None:
+    assert user(path, "add", "ju\u0308rgen") == (0, "", "")
+    assert user(path, "list") == (0, "j\xfcrgen\n", "")
+    assert "the user j\xfcrgen exists" in user(path, "add", "ju\u0308rgen")[2]
+    assert user(path, "remove", "ju\u0308rgen") == (0, "", "")
+    assert user(path, "list") == (0, "", "")
+
+
 def test_file_of_the_variable_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMTPCORE_USERS", str(path))
     assert run_in_process("user", "add", "tom", stdin=b"s3cret\n").returncode == 0

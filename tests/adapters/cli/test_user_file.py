@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpcore_adapters.cli._user_file import change_user_file, check_name, read_user_file
+from smtpcore_adapters.cli._user_file import change_user_file, prepare_name, read_user_file
 from smtpcore_adapters.users import hash_password, parse_hash
 
 HASH = hash_password("s3cret")
@@ -74,6 +74,8 @@ def test_file_that_another_process_changes_is_left_alone(tmp_path: Path) -> None
         ("# \x0c \u2028 \x85\ns3cret", "line 2: after the name"),
         (f":{HASH}", "line 1: '' cannot be a user"),
         (f" tim:{HASH}", "line 1: ' tim' cannot be a user"),
+        (f"IX:{HASH}\n\u2168:{HASH}", "line 2: IX is in an earlier line too: remove one of them"),
+        (f"a\u06271:{HASH}", "line 1: 'a\u06271' cannot be a user: SASLprep .* prohibits this name"),
     ],
 )
 def test_wrong_line_is_an_error_that_shows_no_secret(tmp_path: Path, content: str, error: str) -> None:
@@ -102,13 +104,39 @@ def test_file_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a:b", "#a", " a", "a ", "a\nb", "a\x00", "a\x9f", "a\u2028b", "\udcff", "\ufeffa"]
+    "name",
+    [
+        "",
+        "a:b",
+        "#a",
+        " a",
+        "a ",
+        "a\nb",
+        "a\x00",
+        "a\x9f",
+        "a\u2028b",
+        "\udcff",
+        "\ufeffa",
+        "\xad",
+        "\uff03a",
+        "\u06271",
+    ],
 )
 def test_name_that_no_line_can_hold_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be a user"):
-        check_name(name)
+        prepare_name(name)
 
 
 @pytest.mark.parametrize("name", ["a", "ann@s.example", "jürgen", "a b", "a#"])
 def test_name_may_have_any_other_character(name: str) -> None:
-    check_name(name)
+    assert prepare_name(name) == name
+
+
+def test_user_has_the_name_of_a_login(tmp_path: Path) -> None:
+    # A terminal of macOS may send the accent as a character of its own.
+    path = tmp_path / "users"
+    path.write_text(f"# a\x07:b\nju\u0308rgen:{HASH}\n", encoding="utf-8")
+    assert [*read_user_file(path)] == ["j\xfcrgen"]
+    assert prepare_name("ju\u0308rgen") == "j\xfcrgen"
+    change_user_file(path, {"j\xfcrgen": OTHER})
+    assert path.read_text(encoding="utf-8") == f"# a\x07:b\nj\xfcrgen:{OTHER}\n"
