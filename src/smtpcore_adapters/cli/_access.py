@@ -99,6 +99,9 @@ def _ask_for(settings: Settings, user: str) -> str:
 # Recipients
 
 
+_EVERYONE = ("0.0.0.0/0", "::/0")
+
+
 class AcceptedRecipients:
     """Decides about a recipient by the rule of the listener that accepted the connection.
 
@@ -123,6 +126,12 @@ def rule_of(settings: Settings, listener: Listener, *, has_users: bool, is_open:
     Raises:
         click.UsageError: Strangers could send mail to any recipient.
     """
+    everyone = _EVERYONE if isinstance(_place_of(listener), tuple) else ("unix",)
+    for network in settings["trusted"]:
+        if network in everyone and (reason := _reach_of(listener)):
+            # Even with users or `accept`, a client that names a login by XCLIENT may send to any recipient.
+            text = "{trusted}: with {network}, strangers could claim a login by XCLIENT, because {reason}: name proxies"
+            raise settings.error(text, network=network, reason=reason)
     if settings["accept"]:
         try:
             return Recipients(settings["accept"])
@@ -149,9 +158,7 @@ def error_of_strangers(settings: Settings, listener: Listener) -> click.UsageErr
 
 def _reach_of(listener: Listener) -> str:
     """Return the reason why strangers can connect to the address of a listener; empty if they cannot."""
-    place: Any = listener.path or (listener.host or "::", listener.port)
-    if listener.bound:
-        place = listener.bound.getsockname()
+    place = _place_of(listener)
     if isinstance(place, tuple):
         host = str(place[0])
         return "" if is_loopback(host) else f"{host} is not a loopback address"
@@ -159,6 +166,11 @@ def _reach_of(listener: Listener) -> str:
     path = os.fsdecode(place) if isinstance(place, bytes) else str(place)
     is_for_all = (listener.mode if listener.path else _mode_of(path)) & stat.S_IWOTH
     return f"every user of this machine can connect to the Unix socket {path!r}" if is_for_all else ""
+
+
+def _place_of(listener: Listener) -> Any:
+    """Return the address of a listener as a tuple, or the path of its Unix socket."""
+    return listener.bound.getsockname() if listener.bound else listener.path or (listener.host or "::", listener.port)
 
 
 def _mode_of(path: str) -> int:

@@ -60,6 +60,35 @@ def test_clients_of_this_machine_may_send_to_any_recipient(text: str) -> None:
     assert rules(text, is_open=False) == [None]
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("trusted = '0.0.0.0/0'\nhost = '0.0.0.0'", "0.0.0.0 is not a loopback address"),
+        ("trusted = ['10.0.0.1', '::/0']\nhost = '::'", ":: is not a loopback address"),
+        ("trusted = 'unix'\nunix = 'x'\nunix_mode = '666'", "every user of this machine can connect"),
+    ],
+)
+def test_stranger_may_not_claim_a_login_by_xclient(text: str, reason: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        rules("accept = 'example.org'\n" + text, has_users=True)
+    assert "strangers could claim a login by XCLIENT" in caught.value.message
+    assert reason in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trusted = '0.0.0.0/0'",
+        "trusted = '10.0.0.0/8'\nhost = '0.0.0.0'",
+        "trusted = 'unix'\nhost = '0.0.0.0'",
+        "trusted = 'unix'\nunix = 'x'",
+        "trusted = '::/0'\nunix = 'x'\nunix_mode = '666'",
+    ],
+)
+def test_own_proxies_may_be_trusted(text: str) -> None:
+    assert [type(rule) for rule in rules("accept = 'example.org'\n" + text)] == [Recipients]
+
+
 def test_each_listener_has_a_rule_of_its_own() -> None:
     text = (
         "accept = 'a.example'\n[[listener]]\nport = 25\nhost = '::'\n[[listener]]\nport = 26\naccept = 'not a domain'"
