@@ -40,10 +40,13 @@ def load_app(place: str) -> App[Any]:
     module = _import(module_name)
     found: Any = module
     for name in path.split("."):
-        if not hasattr(found, name):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
             advice = _advice(path, _apps_in(module), without="it has no App")
-            raise click.UsageError(f"{module_name} has no attribute {path!r}: {advice}")
-        found = getattr(found, name)
+            raise click.UsageError(f"{module_name} has no attribute {path!r}: {advice}") from None
+        except Exception as exc:  # of a property, or of `__getattr__` of the module
+            raise _failed(exc, place) from exc
 
     if not isinstance(found, App) and callable(found):
         found = _call(found, place)
@@ -63,7 +66,9 @@ def _import(name: str) -> ModuleType:
             advice = _advice(exc.name, known, without="this directory has no modules")
             raise click.UsageError(f"there is no module {exc.name!r} in {Path.cwd()} or installed: {advice}") from exc
         raise _failed(exc, name) from exc
-    except (Exception, SystemExit) as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
         raise _failed(exc, name) from exc
 
 
@@ -79,7 +84,9 @@ def _call(function: Callable[[], object], place: str) -> object:
 
     try:
         return function()
-    except (Exception, SystemExit) as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
         raise _failed(exc, place) from exc
 
 

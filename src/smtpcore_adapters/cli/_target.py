@@ -8,6 +8,7 @@ import click
 from smtpcore import ClientConfig, LocalProtocolError, Mailbox
 
 from ..check import Target
+from ..client._options import check_connect_options
 from ._password import read_password
 
 
@@ -68,7 +69,11 @@ def address_of(server: str, *, port: str = "25") -> tuple[str, int]:
     """
     least = int(port != "0")
     host, _, port = server.rpartition(":") if server.count(":") == 1 or "]:" in server else (server, "", port)
-    if not port.isdecimal() or not least <= int(port) < 65_536 or not host:
-        raise click.UsageError(f"{server!r} is not a server: give HOST or HOST:PORT")
-
-    return host.strip("[]"), int(port)
+    host = host.strip("[]")
+    try:
+        check_connect_options(host, int(port) if port.isdecimal() else -1, {})
+        if host and int(port) >= least:
+            return host, int(port)
+    except ValueError:
+        pass
+    raise click.UsageError(f"{server!r} is not a server: give HOST or HOST:PORT")

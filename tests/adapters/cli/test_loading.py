@@ -29,6 +29,15 @@ def needs(path):
 async def later():
     return App()
 mapping = dict  # has no signature
+def stop():
+    raise KeyboardInterrupt
+def cancel():
+    raise BaseException("cancelled")
+class lazy:
+    @property
+    def app(self):
+        return 1 / 0
+lazy = lazy()
 """
 
 
@@ -77,6 +86,8 @@ def test_app_is_loaded_from_the_working_directory(place: str) -> None:
             "rtserver:fail cannot be used: ZeroDivisionError: division by zero ({cwd}/rtserver.py, line 11)",
         ),
         ("rtserver:leave", "rtserver:leave cannot be used: SystemExit: 3 ({cwd}/rtserver.py, line 13)"),
+        ("rtserver:cancel", "rtserver:cancel cannot be used: BaseException: cancelled ({cwd}/rtserver.py, line 22)"),
+        ("rtserver:lazy.app", "rtserver:lazy.app cannot be used: ZeroDivisionError: division by zero ({cwd}/"),
         ("rtserver:needs", "rtserver:needs cannot be called without arguments: missing a required argument: 'path'"),
         ("rtserver:mapping", "rtserver:mapping is of the type dict: it has to be an App"),
         ("rtserver:later", "rtserver:later is a coroutine function: write def in place of async def"),
@@ -92,6 +103,11 @@ def test_mistake_is_explained_in_one_line(place: str, error: str) -> None:
         load_app(place)
     assert error.format(cwd=Path.cwd()) in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_interrupt_in_the_code_of_the_user_is_not_an_error() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        load_app("rtserver:stop")
 
 
 def test_module_in_an_empty_directory_has_no_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
