@@ -22,6 +22,22 @@ def trusting(file: str) -> ssl.SSLContext:
         raise OSError(exc.errno, exc.strerror, file) from exc
 
 
+def reason_of(exc: OSError | ValueError) -> str:
+    """Return why a file, or a certificate with its key, cannot be used."""
+    if isinstance(exc, ssl.SSLError):
+        return _REASONS.get(exc.reason or "", _NOT_PEM)
+
+    return getattr(exc, "strerror", None) or str(exc)
+
+
+_NOT_PEM = "use a certificate chain and a private key without a password, both in PEM"
+_REASONS = {
+    "KEY_VALUES_MISMATCH": "the key belongs to another certificate",
+    "EE_KEY_TOO_SMALL": "the key is too short for OpenSSL",
+    "CA_MD_TOO_WEAK": "OpenSSL refuses its signature algorithm, which is too weak",
+}
+
+
 def first_line(path: str, what: str = "password") -> str:
     """Return the first line of a file, which is a password or another secret. Raises `ValueError` or `OSError`."""
     lines = Path(path).read_text().splitlines()

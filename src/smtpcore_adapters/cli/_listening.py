@@ -20,6 +20,7 @@ from ..server._config import default_config, default_mechanisms
 from ..server._limits import Limits, Timeouts
 from ..server._listeners import Listener, inherit_socket, inherited_sockets
 from ..tls import ServerTls, self_signed_context
+from ._files import reason_of
 from ._settings import SETTINGS, library_value
 from ._sources import TABLE, Settings
 
@@ -308,20 +309,11 @@ def _read_certificates(settings: Settings) -> ServerTls:
         try:
             ServerTls(*files)
         except OSError as exc:
-            setting, reason = "{tls_names}" if name else "{tls_cert}", _reason(exc)
+            setting, reason = "{tls_names}" if name else "{tls_cert}", reason_of(exc)
             text = f"{setting}: cannot use the certificate {{chain}} with {{key}}: {{reason}}"
             raise settings.error(text, chain=files[0], key=files[1], reason=reason) from exc
 
     return ServerTls(certificate, key, names={name: (files[0], files[1]) for name, files in names.items()})
-
-
-def _reason(exc: OSError) -> str:
-    if not isinstance(exc, ssl.SSLError):
-        return exc.strerror or str(exc)
-    if exc.reason == "KEY_VALUES_MISMATCH":
-        return "the key belongs to another certificate"
-
-    return "use a certificate chain and a private key without a password, both in PEM"
 
 
 def context_of(tls: Tls | None) -> ssl.SSLContext | None:

@@ -17,6 +17,7 @@ from ..server._limits import Limits
 from ..server._listeners import Listener, addresses_of, listening
 from ..streams._stream import Address
 from ..workers import supervise
+from ._files import reason_of
 from ._health import Readiness, State
 from ._privileges import Account
 from ._systemd import NO_SYSTEMD, Notifier, WatchedSocket
@@ -139,9 +140,10 @@ def _announce(
         return
 
     with_loop = f" with {event_loop}" if event_loop else ""
-    click.echo(f"listening on {' and '.join(map(str, addresses))}{with_loop}", err=True)
-    if metrics:
-        click.echo(f"metrics at http://{metrics}/metrics", err=True)
+    with suppress(OSError):  # the log may be on a full disk
+        click.echo(f"listening on {' and '.join(map(str, addresses))}{with_loop}", err=True)
+        if metrics:
+            click.echo(f"metrics at http://{metrics}/metrics", err=True)
 
 
 def _note_stop(readiness: Readiness, notifier: Notifier) -> None:
@@ -194,8 +196,7 @@ def _reload(files: Sequence[tuple[str, Callable[[], object]]]) -> None:
         try:
             reload()
         except (OSError, ValueError) as exc:
-            reason = getattr(exc, "strerror", None) or exc
-            _logger.error("cannot reload the %s, the old one stays in use: %s", name, reason)
+            _logger.error("cannot reload the %s, the old one stays in use: %s", name, reason_of(exc))
         else:
             _logger.info("%s reloaded", name)
 

@@ -10,12 +10,15 @@ from pathlib import Path
 import click
 
 _STOP = 10.0  # seconds for the server to end
+_STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _DEBOUNCE = 300  # milliseconds in which several changes count as one
 _SETTINGS = (".toml",)
 
 
 def serve_again_after_changes(arguments: Sequence[str]) -> None:
     """Run the command with `arguments` as a process, and start it again after each change, until SIGINT or SIGTERM.
+
+    SIGHUP, which a closed terminal sends, also ends both processes. By default it would end this process only.
 
     A process that has ended, for example because of a syntax error, is started again after the next change.
 
@@ -28,7 +31,7 @@ def serve_again_after_changes(arguments: Sequence[str]) -> None:
         raise click.UsageError("--reload needs another package: pip install 'smtpcore[reload]'") from exc
 
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in _STOP_SIGNALS}
     server = _start(arguments)
     try:
         changes = watch(

@@ -76,10 +76,13 @@ def _reloading(run: Run, plan: Plan, notifier: Notifier = NO_SYSTEMD) -> Run:
     if not hasattr(signal, "SIGHUP"):
         return partial(run, plan.app)  # Windows has no SIGHUP
 
-    certificates = dict.fromkeys(each.tls for each in plan.listeners if isinstance(each.tls, ServerTls))
-    files = [("certificate", each.reload) for each in certificates]
+    certificates = {each.tls: each.settings for each in plan.listeners if isinstance(each.tls, ServerTls)}
+    files = [
+        (f"certificate {settings['tls_cert']} with {settings['tls_key']}", tls.reload)
+        for tls, settings in certificates.items()
+    ]
     if plan.users and plan.users.path:
-        files.append(("file of users", plan.users.reload))
+        files.append((f"file of users {plan.users.path}", plan.users.reload))
 
     def run_reloading(**arguments: Any) -> None:
         with reloading(files, notifier):

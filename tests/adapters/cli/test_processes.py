@@ -58,6 +58,13 @@ def test_quiet_server_announces_nothing(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == ""
 
 
+def test_server_starts_when_standard_error_is_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    readiness = Readiness()
+    monkeypatch.setattr(click, "echo", Mock(side_effect=OSError(28, "No space left on device")))
+    _announce(readiness, NO_SYSTEMD, None, [Address("127.0.0.1", 2525)])
+    assert readiness()
+
+
 def test_worker_that_fails_to_start_gives_one_line_and_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -358,7 +365,8 @@ def test_sighup_reloads_the_certificate(tmp_path: Path, workers: str) -> None:
         key.write_text("no key")
         server.process.send_signal(signal.SIGHUP)
         assert server.process.stderr
-        assert "cannot reload the certificate, the old one stays" in server.process.stderr.readline()
+        line = server.process.stderr.readline()
+        assert f"cannot reload the certificate {certificate} with {key}, the old one stays in use: use a cert" in line
         assert served_certificate(server.port) != old
 
     assert len(new) == 1

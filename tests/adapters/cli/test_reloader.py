@@ -1,5 +1,6 @@
 """`smtpcore serve --reload` starts the server again when a Python file changes."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,19 +64,20 @@ def test_server_that_does_not_end_is_killed(servers: list[FakeServer]) -> None:
     assert [server.calls for server in servers] == [["terminate", "wait", "kill", "wait"]] * 2
 
 
-def test_signal_stops_the_server(servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch) -> None:
-    import signal
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signal_stops_the_server(name: str, servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    number = getattr(signal, name)
 
     def watch(*paths: object, stop_event: Any, **options: object) -> Iterator[set[tuple[int, str]]]:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(number)
         assert stop_event.is_set()
         yield from ()
 
     monkeypatch.setattr(watchfiles, "watch", watch)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     _reloader.serve_again_after_changes([])
     assert [server.calls for server in servers] == [["terminate", "wait"]]
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
 
 
 def test_reload_without_watchfiles_names_the_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

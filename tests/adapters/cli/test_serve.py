@@ -620,7 +620,10 @@ def test_users_of_the_variable_and_of_the_file_can_log_in(tmp_path: Path) -> Non
                 smtp.login(name, password)
 
         assert run_in_process("user", "remove", "old", "--users", str(users)).returncode == 0
-        logs = (users.read_text(), "file of users reloaded"), ("oops", "cannot reload the file of users")
+        logs = (
+            (users.read_text(), f"file of users {users} reloaded"),
+            ("oops", f"cannot reload the file of users {users}"),
+        )
         for content, log in logs:
             users.write_text(content)
             server.process.send_signal(signal.SIGHUP)
