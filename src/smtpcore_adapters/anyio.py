@@ -3,17 +3,19 @@
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, Unpack
 
-import anyio
-import anyio.from_thread
-import anyio.lowlevel
-import anyio.to_thread
-
 from ._adapter import Adapter, documented_as
+from ._extras import from_extra
 from .client import _pool
 from .server._acceptor import OnReady, OnStop
 from .server._app import App
 from .server._config import Options
 from .streams._framework import Accept, Framework
+
+with from_extra("anyio"):
+    import anyio
+    import anyio.from_thread
+    import anyio.lowlevel
+    import anyio.to_thread
 
 __all__ = ["Pool", "connect", "open_stream", "run", "send", "serve", "serving", "start"]
 

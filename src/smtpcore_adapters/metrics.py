@@ -15,11 +15,9 @@ from weakref import WeakKeyDictionary
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
-from prometheus_client.multiprocess import MultiProcessCollector
-
 from smtpcore import Bdat, ChunkEnd, DataChunk, DataEnd, InvalidData, Reply, ReplyClass, ReplyCode
 
+from ._extras import from_extra
 from .server._notifications import (
     HandlerDone,
     LimitReached,
@@ -31,6 +29,10 @@ from .server._notifications import (
     TlsFailed,
 )
 from .server._session import Session
+
+with from_extra("metrics"):
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+    from prometheus_client.multiprocess import MultiProcessCollector
 
 _LONG = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200)  # seconds; for durations that include waits for the client
 _SHORT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)  # seconds; for durations without waits for the client

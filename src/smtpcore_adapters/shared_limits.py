@@ -33,14 +33,16 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
 from smtpcore import show_texts
 
+from ._extras import from_extra
 from .server._counts import Counts, MemoryCounts, RateLimit, give_back_all, take_all
+
+with from_extra("shared-limits"):
+    from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.exceptions import RedisError
+    from redis.retry import Retry
 
 __all__ = ["RedisCounts"]
 

@@ -3,14 +3,16 @@
 from functools import partial
 from typing import Any, Final, Unpack
 
-import trio
-
 from ._adapter import Adapter, documented_as
+from ._extras import from_extra
 from .client import _pool
 from .server._acceptor import OnReady, OnStop
 from .server._app import App
 from .server._config import Options
 from .streams._framework import Framework
+
+with from_extra("trio"):
+    import trio
 
 __all__ = ["Pool", "connect", "open_stream", "run", "send", "serve", "serving", "start"]
 

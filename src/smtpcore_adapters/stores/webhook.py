@@ -27,6 +27,7 @@ from urllib.parse import SplitResult, urlsplit
 from smtpcore import Config, LocalProtocolError, Reply, __version__, show_texts
 from smtpcore.trace import MAX_HOPS
 
+from .._extras import from_extra
 from ..server._message import Message
 from ..server._session import Session
 from ..streams._blocking import open_blocking_stream
@@ -34,8 +35,10 @@ from ..streams._socket_stream import complete
 from ..streams._stream import Stream, is_loopback
 from ._envelope import Envelope
 from ._handler import StoreHandler, logger
-from ._http import Answer, Exchange, Headers
 from ._store import Runtime, StoreRefusal, StoreUnavailable, Writer
+
+with from_extra("webhook"):
+    from ._http import Answer, Exchange, Headers
 
 _BLOCK_SIZE = 65_536
 """Octets of a block: a slow client then leaves the endpoint without input for a shorter time."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from smtpcore import show_texts
 
+from .._extras import from_extra
 from ._memory import Clock
 from ._pair import SmtpPair
 from ._received import Inbox, Received
@@ -41,10 +42,8 @@ def __getattr__(name: str) -> Any:
     if name != "SessionMachine":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    try:
+    with from_extra("testing"):
         from .machine import SessionMachine
-    except ModuleNotFoundError as exc:
-        raise ImportError("SessionMachine needs the package hypothesis: pip install 'smtpcore[testing]'") from exc
 
     return SessionMachine
 

@@ -7,9 +7,12 @@ records and the failures.
 
 from smtpcore import show_texts
 
-from ._consumer import QueuedMessage, consume
+from ..._extras import from_extra
 from ._options import JetStreamOptions
-from ._store import JetStream
+
+with from_extra("nats"):
+    from ._consumer import QueuedMessage, consume
+    from ._store import JetStream
 
 __all__ = ["JetStream", "JetStreamOptions", "QueuedMessage", "consume"]
 
