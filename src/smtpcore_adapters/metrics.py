@@ -4,6 +4,7 @@
 # PROMETHEUS_MULTIPROC_DIR names. The variable must be set before prometheus_client is imported. Counters and histograms
 # are then sums over all processes, including those that ended. Open sessions are counted in running processes only.
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -33,6 +34,8 @@ from .server._session import Session
 with from_extra("metrics"):
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
     from prometheus_client.multiprocess import MultiProcessCollector
+
+_logger = logging.getLogger("smtpcore")
 
 _LONG = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200)  # seconds; for durations that include waits for the client
 _SHORT = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)  # seconds; for durations without waits for the client
@@ -155,6 +158,10 @@ class _Server(ThreadingMixIn, WSGIServer):
         TCPServer.server_bind(self)  # that of HTTPServer waits for the DNS, which may not answer
         self.server_name, self.server_port = self.socket.getsockname()[:2]
         self.setup_environ()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        # A client that is silent or resets the connection must not fill the log: by default each is a traceback.
+        _logger.debug("the request of %s for the metrics failed", client_address, exc_info=True)
 
 
 class _ServerOnIPv6(_Server):

@@ -1,7 +1,10 @@
 """Prometheus metrics."""
 
 import asyncio
+import logging
+import socket
 import ssl
+import struct
 from dataclasses import replace
 
 import pytest
@@ -9,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from smtpcore import Path, Reply
 from smtpcore_adapters import App, Message, Session, Timeouts
-from smtpcore_adapters.metrics import Metrics
+from smtpcore_adapters.metrics import Metrics, metrics_server
 from tests.adapters.fakes import (
     CONFIG,
     DATA,
@@ -198,6 +201,20 @@ def test_second_set_of_metrics_in_a_registry_is_a_value_error() -> None:
     Metrics(registry)
     with pytest.raises(ValueError, match="Duplicated"):
         Metrics(registry)
+
+
+def test_client_that_resets_its_connection_is_only_logged_for_debugging(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "smtpcore"), metrics_server(0) as server:  # the server waits for its threads
+        with socket.create_connection(server.server_address[:2], timeout=10) as client:  # type: ignore[arg-type]
+            client.sendall(b"GET /live")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
+        server.daemon_threads = False  # type: ignore[attr-defined]
+        server.handle_request()
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
+    assert "the request of ('127.0.0.1', " in caplog.text
+    assert capfd.readouterr().err == ""
 
 
 def test_each_metric_is_documented() -> None:

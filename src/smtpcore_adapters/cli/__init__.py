@@ -60,3 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (click.Abort, KeyboardInterrupt):
         return 130
+    except BaseExceptionGroup as exc:  # trio's nurseries make a group of each exception
+        if exc.split(KeyboardInterrupt)[1]:
+            raise
+        return 130

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -11,15 +12,25 @@ from smtpcore import COMPILED, __version__
 from smtpcore_adapters import cli
 from tests.adapters.command import TIMEOUT
 
+GROUP = BaseExceptionGroup("of a nursery", [BaseExceptionGroup("of another", [KeyboardInterrupt()])])
 
-@pytest.mark.parametrize("reason", [click.Abort, KeyboardInterrupt])
-def test_interrupted_command_gives_status_130(reason: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.mark.parametrize("reason", [click.Abort(), KeyboardInterrupt(), GROUP])
+def test_interrupted_command_gives_status_130(reason: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*args: object, **options: object) -> None:
         raise reason
 
     monkeypatch.setattr(cli.cli, "main", interrupt)
 
     assert cli.main([]) == 130
+
+
+def test_other_exception_in_a_group_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = BaseExceptionGroup("of a nursery", [KeyboardInterrupt(), ValueError("a defect")])
+    monkeypatch.setattr(cli.cli, "main", Mock(side_effect=group))
+    with pytest.raises(BaseExceptionGroup) as caught:
+        cli.main([])
+    assert caught.value is group
 
 
 @pytest.mark.parametrize("module", ["smtpcore", "smtpcore_adapters"])
