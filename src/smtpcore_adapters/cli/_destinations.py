@@ -131,7 +131,11 @@ def parse_destination(entry: str | Mapping[str, Any]) -> Target:
 
     scheme = SCHEMES[name.lower()]
     rest, _, query = rest.partition("?")
-    parameters = {key: (value, True) for key, value in parse_qsl(query, keep_blank_values=True)}
+    parameters: dict[str, tuple[Any, bool]] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key in parameters:
+            raise ValueError(f"{key!r} is given twice: remove one of them")
+        parameters[key] = value, True
     parameters |= {key: (value, False) for key, value in more.items()}
     target = Target(url, name.lower(), parameters=_checked(scheme, parameters))
     if scheme.port:
@@ -223,7 +227,8 @@ def _with_server(target: Target, scheme: Scheme, parts: SplitResult) -> Target:
         host, port = None, 0
     if parts.username is not None:
         raise ValueError(_LOGIN_IN_URL)
-    if not host or _match_host(host) is None or not port or (parts.path not in ("", "/") and not scheme.has_path):
+    is_wrong_end = parts.fragment or (parts.path not in ("", "/") and not scheme.has_path)
+    if not host or _match_host(host) is None or not port or is_wrong_end:
         raise ValueError(f"{without_secrets(target.url)!r} does not have the form {scheme.form}")
 
     return _replace(target, host=host, port=port)

@@ -110,6 +110,8 @@ def read_settings(options: Mapping[str, Any], variables: Mapping[str, str]) -> S
         click.UsageError: The file cannot be read, a name is unknown, or a value is of a wrong type.
     """
     file = options.get("config") or variables.get(_CONFIG)
+    if options.get("config") == "":
+        raise click.UsageError("--config: the value is empty: leave it out, or give a file")
     values = {name: Value(setting.default) for name, setting in SETTINGS.items()}
     tables: Sequence[_Table] = ()
     if file or DEFAULT_FILE.exists():
@@ -129,8 +131,14 @@ def read_settings(options: Mapping[str, Any], variables: Mapping[str, str]) -> S
 _VARIABLES = {setting.variable: name for name, setting in SETTINGS.items() if not setting.is_only_in_file}
 
 
+_ONLY_IN_FILE = {setting.variable: name for name, setting in SETTINGS.items() if setting.is_only_in_file}
+_ONLY_IN_FILE[f"{_PREFIX}{TABLE.upper()}"] = f"[[{TABLE}]]"
+
+
 def _check_variables(variables: Mapping[str, str]) -> None:
     for name in sorted(variables):
+        if name in _ONLY_IN_FILE:
+            raise click.UsageError(f"{name}: a variable cannot hold a table: set {_ONLY_IN_FILE[name]} in the file")
         if name.startswith(_PREFIX) and name not in {*_VARIABLES, _CONFIG}:
             nearest = get_close_matches(name.removeprefix(_PREFIX).lower(), _VARIABLES.values(), n=1, cutoff=_SIMILAR)
             if nearest:

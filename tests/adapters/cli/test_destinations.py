@@ -72,6 +72,8 @@ def test_parameters_stand_in_the_url_or_in_the_table(entry: Any) -> None:
         ("smtp://mx.example.org:70000", "does not have the form smtp://HOST:PORT"),
         ("smtp://mx example.org", "does not have the form smtp://HOST:PORT"),
         ("smtp://mx.example.org/x", "does not have the form smtp://HOST:PORT"),
+        ("smtp://mx.example.org#x", "'smtp://mx.example.org#x' does not have the form smtp://HOST:PORT"),
+        ("smtp://mx.example.org?tls=starttls&tls=none", "'tls' is given twice: remove one of them"),
         ("smtp://tim:secret@mx.example.org", "a login does not belong in a URL: use the parameters user and"),
         ("https://tim:secret@a.example/x", "a login does not belong in a URL"),
         ("https:///x", "'https:///x' does not have the form https://HOST:PORT/PATH"),

@@ -136,6 +136,13 @@ def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
     ("variables", "options", "error"),
     [
         ({"SMTPCORE_PORT": "x"}, {}, "SMTPCORE_PORT: 'x' is not a whole number"),
+        (
+            {"SMTPCORE_TLS_NAMES": "{}"},
+            {},
+            "SMTPCORE_TLS_NAMES: a variable cannot hold a table: set tls_names in the file",
+        ),
+        ({"SMTPCORE_LISTENER": "25"}, {}, "SMTPCORE_LISTENER: a variable cannot hold a table: set [[listener]] in"),
+        ({}, {"config": ""}, "--config: the value is empty: leave it out, or give a file"),
         ({"SMTPCORE_PROT": "2"}, {}, "SMTPCORE_PROT is not a variable of smtpcore serve: the nearest is SMTPCORE_PORT"),
         (
             {"SMTPCORE_WORKER": "2"},
