@@ -337,6 +337,8 @@ _EXTENSIONS = frozenset(extension.keyword for extension in EXTENSIONS)
 
 def _disabled(settings: Settings, app: App[Any]) -> frozenset[str]:
     """Return the extensions that a listener does not offer."""
+    if settings["require_tls"] and not settings["implicit_tls"] and "STARTTLS" in map(str.upper, settings["without"]):
+        raise settings.error("{require_tls} and {without} STARTTLS exclude each other: leave out one of them")
     if settings["burl"] and not app.handles("BURL"):
         raise settings.error("{burl} needs an app of your own with a handler of BURL")
     wanted, unwanted = ({name.upper() for name in settings[setting]} for setting in ("extension", "without"))

@@ -256,8 +256,18 @@ class Setting:
             return msgspec.convert(raw, self.kind, strict=not is_text)
         except msgspec.ValidationError:
             shown = "the value" if self.is_secret else f"{raw!r:.200}"
-            hint = "; write it without quotes" if isinstance(raw, str) and not is_text and self._takes(raw) else ""
+            hint = "" if is_text else self._hint(raw)
             raise ValueError(f"{shown} is not {describe(self.kind)}{hint}") from None
+
+    def _hint(self, raw: object) -> str:
+        """Return advice about the quotes of a wrong value of the file."""
+        if isinstance(raw, str) and self._takes(raw):
+            return "; write it without quotes"
+        if isinstance(raw, int) and not isinstance(raw, bool) and self._takes(str(raw)):
+            return "; write it in quotes"
+        if self.kind is Names and isinstance(raw, dict) and any(isinstance(each, dict) for each in raw.values()):
+            return "; write a name with dots in quotes"
+        return ""
 
     def _takes(self, text: str) -> bool:
         try:

@@ -85,6 +85,13 @@ def test_each_table_is_a_listener_with_settings_of_its_own() -> None:
         ("unix = 'x'\nunix_owner = '99999999999'", "line 2: unix_owner: this system has no user '99999999999'"),
         ("unix = 'x'\nunix_group = '-1'", "line 2: unix_group: this system has no group '-1'"),
         ("fd = 99999999999", "line 1: fd: Bad file descriptor"),
+        ("max_hold_until = 2030-01-01T00:00:00Z", "line 1: max_hold_until: FUTURERELEASE needs both"),
+        ("max_size = 100", "line 1: max_size: max_size is 100, but must be at least 65536"),
+        ("burl = 'imap'", "line 1: burl needs an app of your own with a handler of BURL"),
+        (
+            "self_signed = true\nrequire_tls = true\nwithout = ['starttls']",
+            "line 2: require_tls and without STARTTLS exclude each other",
+        ),
         ("[[listener]]\nfd = 987", "line 2: fd: Bad file descriptor"),
         (
             "[[listener]]\nsystemd = 'smtp'",
