@@ -218,8 +218,9 @@ class _File(_Unexamined):
     async def _iterate(self, run_blocking: RunBlocking) -> AsyncGenerator[bytes, None]:
         if self._seekable:
             self._seekable.seek(self._start)
-        while piece := await run_blocking(self._file.read, PIECE):
-            yield _checked_piece(piece)
+        # Only an empty piece is the end: a file that does not block returns None if it has no octets yet.
+        while (piece := _checked_piece(await run_blocking(self._file.read, PIECE))) != b"":
+            yield piece
 
 
 class _Pieces(_Unexamined):

@@ -42,6 +42,18 @@ def test_body_may_be_an_async_generator() -> None:
     assert sent_body(chunks(b"a\r", b"\r", b"b\r")) == b"a\r\n\r\nb\r\n.\r\n"
 
 
+@pytest.mark.parametrize("pieces", [[b"a", None], [b"a", ""], [None], [""]])
+def test_file_without_octets_yet_does_not_end_the_body(pieces: list[Any]) -> None:
+    class File:
+        def read(self, size: int = -1) -> Any:
+            return pieces.pop(0) if pieces else b""
+
+    book = client()
+    with pytest.raises(TypeError, match="each piece of a body must be bytes, not "):
+        book.deliver(File())
+    book.wire()
+
+
 class AsyncPieces:
     """An asynchronous iterator that is not a generator, and has a `read` method."""
 
