@@ -56,6 +56,16 @@ def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[by
     return data, is_international
 
 
+def octets_in(message: AnyMessage) -> int:
+    """Return about how many octets the parts of `message` have; 0 for a malformed message, which `flatten` reports."""
+    try:
+        payloads = [vars(part)["_payload"] for part in message.walk()]
+    except Exception:  # the `email` package raises exceptions of several types for malformed messages
+        return 0
+
+    return sum(len(payload) for payload in payloads if isinstance(payload, str))
+
+
 @contextmanager
 def _malformed_as_inconvertible() -> Iterator[None]:
     # The `email` package raises exceptions of several types for malformed messages.

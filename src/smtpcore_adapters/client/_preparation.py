@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from email.message import Message
+from functools import partial
 from inspect import isawaitable
 from typing import TypeAlias
 
 from smtpcore import LocalProtocolError
 
-from ._messages import to_seven_bit
-from ._sources import Body, Octets, RunBlocking, Source, source_of, with_line_ends
+from ._messages import octets_in, to_seven_bit
+from ._sources import PIECE, Body, Octets, RunBlocking, Source, source_of, with_line_ends
 
 Sign: TypeAlias = Callable[[bytes], bytes | Awaitable[bytes]]
 """A function or coroutine function that gets the octets of a message, and returns header fields for its top, such as a
@@ -36,7 +38,8 @@ async def prepare(
         Inconvertible: this server cannot get the message unchanged, nor in 7 bits.
         LocalProtocolError: the signer has returned octets that cannot be sent unchanged.
     """
-    source = source_of(body, eight_bit=eight_bit, smtputf8=smtputf8)
+    make = partial(source_of, body, eight_bit=eight_bit, smtputf8=smtputf8)
+    source: Source = await run_blocking(make) if _is_long(body) else make()
     try:
         await source.examine(run_blocking)
         examined = source.examined
@@ -52,6 +55,14 @@ async def prepare(
         raise
 
     return source
+
+
+def _is_long(body: Body) -> bool:
+    """Return whether making the octets of `body` would block an event loop for a noticeable time."""
+    if isinstance(body, str):
+        return len(body) > PIECE
+
+    return isinstance(body, Message) and octets_in(body) > PIECE
 
 
 async def _read(source: Source, run_blocking: RunBlocking, *, binary: bool) -> bytes:

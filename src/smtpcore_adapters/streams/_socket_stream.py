@@ -37,7 +37,10 @@ T = TypeVar("T")
 _READ_SIZE = 65_536
 _LONGEST_WAIT = 3600.0  # seconds; `poll` limits its timeout, so a longer wait takes several calls
 _PAUSE = 0.0001  # seconds
-_NO_EVENT_LOOP = "a handler awaits an event loop, but there is none: make the handler a plain function, which may block"
+_NO_EVENT_LOOP = (
+    "a handler awaits an event loop, but there is none: make the handler a plain function, which may block. "
+    "Bodies, signers and logins of a client cannot await an event loop either"
+)
 
 
 class Cancelled(BaseException):

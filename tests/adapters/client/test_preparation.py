@@ -3,6 +3,7 @@
 import email
 import io
 from collections.abc import Awaitable
+from email.message import Message
 from typing import Any
 
 import dkim  # type: ignore[import-untyped]
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from smtpcore import BodyType, LocalProtocolError
 from smtpcore_adapters import Unsendable
 from smtpcore_adapters.client import _preparation
+from smtpcore_adapters.client._sources import PIECE
 from tests.adapters.client.test_messages import DKIM, SIGNED, TEXT, mixed, part
 from tests.adapters.fakes import chunks
 from tests.adapters.playbook import ACCEPTED, ONE, client
@@ -158,6 +160,37 @@ def test_error_of_a_signer_is_raised_before_mail() -> None:
     with pytest.raises(KeyError):
         book.deliver(b"hi\r\n", sign=sign)
     book.wire()
+
+
+# Threads
+
+
+def message_of(text: str) -> Message:
+    message = Message()
+    message.set_payload(text)
+    return message
+
+
+@pytest.mark.parametrize("kind", [str, message_of])
+@pytest.mark.parametrize("extra", [0, 1])
+def test_long_message_is_made_in_a_thread(monkeypatch: pytest.MonkeyPatch, kind: Any, extra: int) -> None:
+    functions: list[Any] = []
+    book = client().send(OK, OK, GO_AHEAD, ACCEPTED)
+
+    async def run_blocking(function: Any, /, *args: Any) -> Any:
+        functions.append(function)
+        return function(*args)
+
+    monkeypatch.setattr(book.stream, "run_blocking", run_blocking)
+    assert book.deliver(kind("x" * (PIECE + extra))).accepted
+    assert len(functions) == extra
+
+
+def test_message_with_a_part_that_is_none_is_unsendable() -> None:
+    message: Any = Message()
+    message.set_payload(["text"])
+    with pytest.raises(Unsendable, match="the message is malformed"):
+        client().deliver(message)
 
 
 # Progress
