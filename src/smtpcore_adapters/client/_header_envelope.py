@@ -5,6 +5,7 @@
 # such a message needs an explicit envelope. smtplib uses the block only if it has Resent-Date, and otherwise sends the
 # message to its first recipients again. Here each of these fields shows that the message was sent again.
 
+import re
 from email.message import Message
 
 from smtpcore import LocalProtocolError
@@ -92,17 +93,28 @@ def _addresses(message: Message, names: list[str]) -> list[str]:
 
 
 def _text_of(value: object) -> str:
-    text = "".join(str(value).splitlines())  # RFC 5322 2.2.3: without folding
+    """Return the value of a field without folding (RFC 5322 2.2.3). Raises `ValueError` for any other line end."""
+    text = _sub_fold("", str(value).rstrip("\r\n"))
+    if "\r" in text or "\n" in text:  # the rest may be another field, which a stranger has put into a name
+        raise ValueError("a line end that is no folding")
+
     # The parser of the `email` package turns octets beyond ASCII, such as UTF-8 (RFC 6532), into surrogates.
     # Names may have octets in another charset.
     return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
+_sub_fold = re.compile(r"(\r\n|\r|\n)(?=[ \t])").sub
+
+
 def _parse(name: str, value: str) -> list[str]:
     found, defects = parse_field(name, value)
     # In "Tim tim@example.org" the parser would take the name as a part of the address.
-    is_list = not any(defect.startswith(("invalid address", "missing '.' between words")) for defect in defects)
+    is_list = not any(defect.startswith(_ERRORS) for defect in defects)
     if "<>" in found or any("\ufffd" in address for address in found) or not is_list:
         raise ValueError(name)
 
     return found
+
+
+_ERRORS = ("invalid address", "invalid mailbox", "missing '.' between words")
+"""The beginnings of defects that are no obsolete syntax."""

@@ -96,6 +96,7 @@ def test_header_object_of_the_old_interface_is_read() -> None:
     [
         (NEW + RESENT * 2, "several blocks of Resent- fields"),
         (NEW + RESENT + "Resent-From: r@c.example\nResent-From: q@c.example\n", "several blocks of Resent- fields"),
+        ("From: friends: a@c.example b@c.example;\n", "From is not a list of addresses"),
         ("From: Tim tim@c.example\n", "From is not a list of addresses"),
         ("From: Tim <tim ann@c.example>\n", "From is not a list of addresses"),
         ("To: b@s.example\n", "no address in Sender or From"),
@@ -132,6 +133,18 @@ def test_message_sent_again_without_a_date_is_not_sent_to_its_first_recipients(f
 def test_name_in_any_charset_does_not_hide_the_address(kind: policy.Policy) -> None:
     message = message_from_bytes("From: Jürgen <a@c.example>\nTo: b@s.example (Zoë)\n\n".encode("latin-1"), policy=kind)
     assert (sender_of(message), recipients_of(message)) == ("a@c.example", ["b@s.example"])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_end_in_a_name_adds_no_address(end: str) -> None:
+    message = Message()
+    message["To"] = f"Tim{end}Bcc: evil@c.example <b@s.example>"
+    with pytest.raises(LocalProtocolError, match="To is not a list of addresses"):
+        recipients_of(message)
+
+    message = Message()
+    message["To"] = f"Tim,{end} Ann{end}\t<b@s.example>, c@s.example{end}"
+    assert recipients_of(message) == ["Tim", "b@s.example", "c@s.example"]
 
 
 def test_octets_of_an_address_that_are_not_utf8_are_an_error() -> None:
