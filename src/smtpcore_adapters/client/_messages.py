@@ -31,7 +31,7 @@ class Inconvertible(Exception):
 
 
 def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[bytes, bool]:
-    """Return the octets of `message` without Bcc, and whether its header has addresses that need SMTPUTF8.
+    """Return the octets of `message` without Bcc, and whether its header needs SMTPUTF8.
 
     `eight_bit` and `smtputf8` say whether the server offers 8BITMIME and SMTPUTF8. Raises `Inconvertible` and no other
     exception, for any content of a parsed message.
@@ -40,10 +40,10 @@ def flatten(message: AnyMessage, *, eight_bit: bool, smtputf8: bool) -> tuple[by
         converted = _without_bcc(message)
         if not smtputf8:
             _convert_domains(converted)
-        is_international = any(not address.isascii() for address in _addresses(converted))
+        is_international = any(not address.isascii() for address in _addresses(converted)) or _needs_utf8(converted)
         if not isinstance(message.policy, EmailPolicy):
             _encode_names(converted, utf8=is_international)
-        is_refused = is_international and not smtputf8  # the client refuses the message because of its addresses
+        is_refused = is_international and not smtputf8  # the client refuses the message because of its header
         if not is_refused and any(_needs_conversion(part, eight_bit=eight_bit) for part in converted.walk()):
             converted = deepcopy(converted)
             _convert(converted, eight_bit=eight_bit, is_whole=True)
@@ -123,6 +123,19 @@ _ADDRESS_FIELDS = ("From", "Sender", "Reply-To", "To", "Cc", "Resent-From", "Res
 def _addresses(message: AnyMessage) -> list[str]:
     fields = [str(value) for name in _ADDRESS_FIELDS for value in message.get_all(name, [])]
     return [address for _, address in getaddresses(fields)]
+
+
+def _needs_utf8(message: AnyMessage) -> bool:
+    """Return whether a signature covers fields that the policy of `message` writes in UTF-8 (RFC 6532).
+
+    Without a signature, such fields are written as encoded words, which every server accepts.
+    """
+    policy = message.policy
+    if not (isinstance(policy, EmailPolicy) and policy.utf8):
+        return False
+
+    is_signed = any(_is_signed(part) for part in message.walk())
+    return is_signed and message.as_bytes(policy=policy) != message.as_bytes(policy=policy.clone(utf8=False))
 
 
 def _convert_domains(message: AnyMessage) -> None:
@@ -215,7 +228,7 @@ def _without_bcc(message: AnyMessage) -> AnyMessage:
 def _as_bytes(message: AnyMessage, *, eight_bit: bool, utf8: bool) -> bytes:
     policy = message.policy.clone(linesep="\r\n", cte_type="8bit" if eight_bit else "7bit")
     if isinstance(policy, EmailPolicy):
-        policy = policy.clone(utf8=utf8 or policy.utf8, refold_source="none")
+        policy = policy.clone(utf8=utf8, refold_source="none")
     else:
         policy = policy.clone(max_line_length=_MAX_LINE)  # shorter lines stay as they are
 
@@ -269,7 +282,7 @@ def _convert(part: AnyMessage, *, eight_bit: bool, is_whole: bool) -> None:
     if not any(_needs_conversion(each, eight_bit=eight_bit) for each in part.walk()):
         return
     kind = part.get_content_type()
-    if kind == "multipart/signed" or any(field in part for field in _SIGNATURES):
+    if _is_signed(part):
         raise Inconvertible("a conversion would break a signature")  # RFC 1847 2.1
     if kind.startswith("message/") and kind != "message/rfc822":
         raise Inconvertible(f"octets beyond ASCII in {kind[:40]}")  # RFC 2046 section 5.2
@@ -290,6 +303,10 @@ def _convert(part: AnyMessage, *, eight_bit: bool, is_whole: bool) -> None:
     _encode(part, _payload_of(part))
     if is_whole and "MIME-Version" not in part:
         part["MIME-Version"] = "1.0"
+
+
+def _is_signed(part: AnyMessage) -> bool:
+    return part.get_content_type() == "multipart/signed" or any(field in part for field in _SIGNATURES)
 
 
 _IDENTITY = frozenset({"7bit", "8bit", "binary"})

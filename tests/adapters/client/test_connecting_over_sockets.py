@@ -328,7 +328,9 @@ def test_timeout_of_the_handshake_names_the_server(backend: str, client_tls: ssl
         while peer.socket.recv(65_536):  # the octets of a handshake may have a line end, which has no reply here
             pass
 
-    error = fail(backend, Answering(GREETING=be_silent), TimeoutError, clock=clock, tls=TlsMode.IMPLICIT, context=client_tls)
+    error = fail(
+        backend, Answering(GREETING=be_silent), TimeoutError, clock=clock, tls=TlsMode.IMPLICIT, context=client_tls
+    )
     assert str(error).startswith("127.0.0.1:")
     assert str(error).endswith(": the server did not complete the TLS handshake within 60 seconds")
 

@@ -244,6 +244,39 @@ def test_international_addresses_of_the_old_interface_are_utf8() -> None:
     assert needs_smtputf8
 
 
+@pytest.mark.parametrize("smtputf8", [False, True])
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_policy_for_utf8_does_not_send_fields_in_utf8_without_need(smtputf8: bool, eight_bit: bool) -> None:
+    message = EmailMessage(policy=email.policy.SMTPUTF8)
+    message["From"] = "Jürgen <a@c.example>"
+    message["Subject"] = "Grüße"
+    message.set_content("hi\n")
+    sent, needs_smtputf8 = flatten(message, eight_bit=eight_bit, smtputf8=smtputf8)
+    assert sent.isascii()
+    assert not needs_smtputf8
+    assert email.message_from_bytes(sent, policy=email.policy.default)["Subject"] == "Grüße"
+
+
+@pytest.mark.parametrize("subject", ["Grüße", "hi"])
+@pytest.mark.parametrize("is_part", [False, True])
+def test_signed_fields_in_utf8_stay_as_they_are_and_need_smtputf8(subject: str, is_part: bool) -> None:
+    message = EmailMessage(policy=email.policy.SMTPUTF8)
+    message["Subject"] = subject
+    message.set_content("hi\n")
+    if is_part:
+        message.make_mixed()
+        message.attach(email.message_from_bytes(SIGNED, policy=email.policy.SMTPUTF8))
+    else:
+        message["DKIM-Signature"] = "v=1"
+    sent, needs_smtputf8 = flatten(message, eight_bit=True, smtputf8=True)
+    assert f"Subject: {subject}\r\n".encode() in sent
+    assert needs_smtputf8 is (subject != "hi")
+
+    if needs_smtputf8:
+        with pytest.raises(Unsendable, match=r"553 5\.6\.7"):
+            client().deliver(message)
+
+
 @pytest.mark.parametrize("value", ["Freunde: Jürgen <a@c.example>;", "Jürgen <a@c.example"])
 def test_other_fields_of_the_old_interface_stay_as_the_policy_writes_them(value: str) -> None:
     message = MIMEText("hi")
