@@ -230,7 +230,8 @@ class App(Generic[S]):
         """Register the decorated function as a handler of `name`: an event, or a verb of SMTP or a built-in extension.
 
         With `blocking`, a plain function is called in a thread, so that other sessions are served while it blocks.
-        Raises `ValueError` for any other name; use `on_verb` for verbs of your own.
+        Raises `ValueError` for any other name; use `on_verb` for verbs of your own. Also raises `ValueError` for a
+        function that cannot be called with the session and one more argument.
         """
         if _key(name) not in _NOT_VERBS | _VERBS:
             hint = "for a verb of your own, use on_verb()"
@@ -307,6 +308,7 @@ class App(Generic[S]):
         """
         if inspect.iscoroutinefunction(observer) or not callable(observer):
             raise ValueError(f"the observer {observer!r} must be a plain function")
+        _check_arguments(f"the observer {_name(observer)}", observer, "session", "item")
 
         self._observers.append(observer)
 
@@ -323,6 +325,7 @@ class App(Generic[S]):
         """
         if inspect.iscoroutinefunction(function) or not callable(function):
             raise ValueError(f"the wording {function!r} must be a plain function")
+        _check_arguments(f"the wording {_name(function)}", function, "session", "reply", "author")
 
         self._wordings.append(function)
         return function
@@ -337,6 +340,7 @@ class App(Generic[S]):
         """
 
         def add(function: Any) -> Any:
+            _check_arguments(f"the mechanism {_name(function)}", function, "session", "exchange")
             self._mechanisms[Auth(name.upper()).mechanism] = function
             return function
 
@@ -347,6 +351,7 @@ class App(Generic[S]):
             raise ValueError(f"the handler of {name} is {handler!r}, which cannot be called")
         if blocking and inspect.iscoroutinefunction(handler):
             raise ValueError(f"the handler of {name} is a coroutine function, which cannot be called in a thread")
+        _check_arguments(f"the handler {_name(handler)} of {name}", handler, "session", "event")
 
         self._handlers.setdefault(_key(name), []).append((handler, blocking))
 
@@ -370,6 +375,21 @@ class App(Generic[S]):
     def handles(self, name: str) -> bool:
         """Return whether there is a handler of `name`."""
         return _key(name) in self._handlers
+
+
+def _check_arguments(what: str, function: Callable[..., object], *arguments: str) -> None:
+    """Raise `ValueError` if a function cannot be called with these arguments, rather than at each call."""
+    try:
+        # A decorator may add arguments to those of the function that it wraps.
+        inspect.signature(function, follow_wrapped=False).bind(*arguments)
+    except TypeError as exc:
+        raise ValueError(f"{what} cannot be called with ({', '.join(arguments)}): {exc}") from None
+    except ValueError:
+        return  # some functions of C have no signature
+
+
+def _name(function: object) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)
 
 
 def _key(name: str) -> str:

@@ -47,6 +47,8 @@ def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     (tmp_path / "rtbroken.py").write_text("import json\njson.loads('{')\n")
     (tmp_path / "rtsyntax.py").write_text("x = 1\ndef (\n")
     (tmp_path / "rtneeds.py").write_text("\nimport no_such_package\n")
+    wrong = 'from smtpcore_adapters import App\napp = App()\n\n@app.on("RCPT")\nasync def r(session): ...\n'
+    (tmp_path / "rtwrong.py").write_text(wrong)
     (tmp_path / "rtexits.py").write_text("raise SystemExit(3)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
@@ -94,6 +96,11 @@ def test_app_is_loaded_from_the_working_directory(place: str) -> None:
         ("rtbroken:app", "rtbroken cannot be used: JSONDecodeError: "),
         ("rtbroken:app", "({cwd}/rtbroken.py, line 2)"),
         ("rtsyntax:app", "rtsyntax cannot be used: SyntaxError: invalid syntax ({cwd}/rtsyntax.py, line 2)"),
+        (
+            "rtwrong:app",
+            "ValueError: the handler r of RCPT cannot be called with (session, event): too many positional",
+        ),
+        ("rtwrong:app", "({cwd}/rtwrong.py, line 4)"),
         ("rtneeds:app", "ModuleNotFoundError: No module named 'no_such_package' ({cwd}/rtneeds.py, line 2)"),
         ("rtexits:app", "rtexits cannot be used: SystemExit: 3 ({cwd}/rtexits.py, line 1)"),
     ],

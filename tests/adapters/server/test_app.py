@@ -1,8 +1,13 @@
 """`App`: the registration of handlers and observers."""
 
+import inspect
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial, wraps
 from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -99,6 +104,53 @@ def test_blocking_coroutine_function_is_a_value_error() -> None:
 
         @App().on("RCPT", blocking=True)
         async def decide(session: Session, rcpt: object) -> None: ...
+
+
+def one_argument(session: Any) -> None: ...
+async def three_arguments(session: Session, event: object, more: object) -> None: ...
+
+
+class OneArgument:
+    def on_rcpt(self, session: Session) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("register", "error"),
+    [
+        (
+            lambda app: app.on("RCPT")(one_argument),
+            "handler one_argument of RCPT cannot be called with (session, event)",
+        ),
+        (lambda app: app.on("message")(three_arguments), "missing a required argument: 'more'"),
+        (lambda app: app.on_verb("XPING")(one_argument), "handler one_argument of XPING cannot be called"),
+        (lambda app: app.include(OneArgument()), "handler OneArgument.on_rcpt of rcpt cannot be called"),
+        (lambda app: app.observe(one_argument), "observer one_argument cannot be called with (session, item)"),
+        (lambda app: app.wording(one_argument), "wording one_argument cannot be called with (session, reply, author)"),
+        (lambda app: app.mechanism("X-A")(one_argument), "mechanism one_argument cannot be called with (session, exch"),
+        (lambda app: app.observe(partial(one_argument, None)), "observer functools.partial("),
+    ],
+)
+def test_function_with_wrong_parameters_is_a_value_error(register: Callable[[App], object], error: str) -> None:
+    app = App()
+    with pytest.raises(ValueError, match=re.escape(error)):
+        register(app)
+    assert not any((app.handlers, app.observers, app.wordings, app.mechanisms))
+
+
+def test_decorator_may_add_arguments() -> None:
+    def with_database(function: Callable[..., Any]) -> Callable[..., Any]:
+        return wraps(function)(lambda *arguments: function(*arguments, "database"))
+
+    app = App()
+    app.on("RCPT")(with_database(three_arguments))
+    assert app.handles("RCPT")
+
+
+def test_function_without_a_known_signature_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspect, "signature", Mock(side_effect=ValueError("no signature found for builtin")))
+    app = App()
+    app.observe(one_argument)  # type: ignore[arg-type]
+    assert len(app.observers) == 1
 
 
 def test_handler_of_a_custom_command_gets_an_instance_of_its_class() -> None:
