@@ -1,6 +1,7 @@
 """Run the command line, as a process or in this process."""
 
 import io
+import json
 import logging
 import os
 import signal
@@ -116,6 +117,8 @@ def running(
         line = process.stderr.readline()
         if "as root" in line:  # a warning, because the tests run as root
             line = process.stderr.readline()
+        if line.startswith("{"):
+            line = json.loads(line)["message"]
         assert line.startswith("listening on "), line + process.stderr.read()
         host, _, port = line.removeprefix("listening on ").partition(" with ")[0].rpartition(":")
         server = Running(process, host, int(port) if host else 0, maildir)  # a Unix socket has no port

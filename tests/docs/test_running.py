@@ -1,5 +1,6 @@
 """The server of docs/running.md runs with the file of the page, and the tables of the page are complete."""
 
+import json
 import re
 import signal
 import smtplib
@@ -142,12 +143,14 @@ def serving_as_service(directory: Path, text: str) -> Iterator[list[str]]:
 
 
 def first_lines(process: "subprocess.Popen[str]") -> list[str]:
+    """Return the messages with the addresses. The file of the page asks for a log in JSON."""
     assert process.stderr
-    first = process.stderr.readline()
+    records = map(json.loads, process.stderr)
+    first = next(records)["message"]
     if "as root" in first:  # a warning, because the tests run as root
-        first = process.stderr.readline()
-    assert first.startswith("listening on "), first + process.stderr.read()
-    return [first, process.stderr.readline()]
+        first = next(records)["message"]
+    assert first.startswith("listening on "), first
+    return [first, next(records)["message"]]
 
 
 def test_server_of_the_page_accepts_mail_for_its_domain_only(installed: Installed) -> None:

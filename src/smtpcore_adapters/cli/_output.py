@@ -1,8 +1,11 @@
 """The log of `smtpcore serve`, and the lines for messages and dialogues."""
 
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -34,6 +37,20 @@ def start_log(server: Settings) -> None:
         default = "debug" if is_verbose else "info"
     logger.addHandler(handler)
     logger.setLevel((server["log_level"] or default).upper())
+
+
+def show_line(line: str) -> None:
+    """Write a line about the server itself to standard error, which may be a file on a full disk."""
+    with suppress(OSError):
+        click.echo(line, err=True)
+
+
+def shower_of(server: Settings) -> Callable[[str], None]:
+    """Return the function that shows the addresses of the server: as a line, as a record of the log, or not at all."""
+    if server["quiet"]:
+        return lambda line: None
+
+    return logging.getLogger("smtpcore").info if server["log_json"] else show_line
 
 
 def show_mail(app: App[Any], server: Settings, *, is_printing: bool) -> None:

@@ -19,6 +19,7 @@ from ..streams._stream import Address
 from ..workers import supervise
 from ._files import reason_of
 from ._health import Readiness, State
+from ._output import show_line
 from ._privileges import Account
 from ._systemd import NO_SYSTEMD, Notifier, WatchedSocket
 
@@ -42,12 +43,12 @@ def run_alone(
     notifier: Notifier = NO_SYSTEMD,
     drain_delay: float = 0.0,
     event_loop: str = "",
-    quiet: bool = False,
+    show: Callable[[str], None] = show_line,
 ) -> None:
     """Run the server, and the metrics in a thread, until SIGINT or SIGTERM. Raise `OSError` if listening fails.
 
-    The server calls `on_open` and becomes `account` when it listens. With `quiet`, neither the addresses nor the name
-    of the `event_loop` are shown.
+    The server calls `on_open` and becomes `account` when it listens. `show` gets a line with the addresses and
+    the name of the `event_loop`.
     """
     readiness = Readiness()
     stop = partial(_note_stop, readiness, notifier)
@@ -64,7 +65,7 @@ def run_alone(
         on_open()
         if account:
             account.become()
-        announce = partial(_announce, readiness, notifier, _address_of(metrics), addresses, event_loop, quiet=quiet)
+        announce = partial(_announce, readiness, notifier, _address_of(metrics), addresses, event_loop, show=show)
 
         def drain() -> float:
             _note_drain(readiness, notifier)
@@ -86,12 +87,12 @@ def run_workers(
     notifier: Notifier = NO_SYSTEMD,
     drain_delay: float = 0.0,
     event_loop: str = "",
-    quiet: bool = False,
+    show: Callable[[str], None] = show_line,
 ) -> None:
     """Run `count` worker processes until SIGINT or SIGTERM; one more process serves the metrics of all workers.
 
     Raise `OSError` if listening fails. When all listeners are open, this process calls `on_open` and becomes `account`,
-    so that no process of root remains. The workers then share the sockets. With `quiet`, the addresses are not shown.
+    so that no process of root remains. The workers then share the sockets. `show` gets a line with the addresses.
     """
     if not hasattr(os, "fork"):
         raise click.UsageError("--workers needs a system that can fork, such as Linux or macOS")
@@ -115,7 +116,7 @@ def run_workers(
             limits,
             is_shared=account is not None,
             on_open=become_account,
-            on_ready=partial(_announce, readiness, notifier, _address_of(metrics), event_loop=event_loop, quiet=quiet),
+            on_ready=partial(_announce, readiness, notifier, _address_of(metrics), event_loop=event_loop, show=show),
             reloading=notifier.reloading,
             readers=[partial(_work_for_metrics, metrics)] if metrics else [],  # until all workers have ended
             on_death=_forget_process if metrics else lambda pid: None,
@@ -132,18 +133,14 @@ def _announce(
     addresses: Iterable[Address | None],
     event_loop: str = "",
     *,
-    quiet: bool = False,
+    show: Callable[[str], None] = show_line,
 ) -> None:
     readiness.set(State.READY)
     notifier.report_ready()
-    if quiet:
-        return
-
     with_loop = f" with {event_loop}" if event_loop else ""
-    with suppress(OSError):  # the log may be on a full disk
-        click.echo(f"listening on {' and '.join(map(str, addresses))}{with_loop}", err=True)
-        if metrics:
-            click.echo(f"metrics at http://{metrics}/metrics", err=True)
+    show(f"listening on {' and '.join(map(str, addresses))}{with_loop}")
+    if metrics:
+        show(f"metrics at http://{metrics}/metrics")
 
 
 def _note_stop(readiness: Readiness, notifier: Notifier) -> None:

@@ -13,7 +13,7 @@ from ..tls import ServerTls
 from ._application import Plan, add_handlers, make_plan
 from ._backends import runner_of
 from ._options import GroupedCommand, with_settings
-from ._output import show_mail, start_log
+from ._output import show_mail, shower_of, start_log
 from ._privileges import warn_of_root
 from ._processes import Run, raise_descriptor_limit, reloading, run_alone, run_workers
 from ._reloader import serve_again_after_changes
@@ -54,7 +54,7 @@ def serve(**options: Any) -> None:
     raise_descriptor_limit(_FILES_PER_CONNECTION * server["max_connections"] + _OTHER_FILES)
 
     listeners = [each.listener for each in plan.listeners]
-    how: dict[str, Any] = {"account": plan.account, "notifier": notifier, "quiet": server["quiet"]}
+    how: dict[str, Any] = {"account": plan.account, "notifier": notifier, "show": shower_of(server)}
     how |= {"drain_delay": server["drain_delay"], "event_loop": plan.event_loop}
     if server["metrics_port"] is not None:
         how["metrics_at"] = Address(server["metrics_host"], server["metrics_port"])

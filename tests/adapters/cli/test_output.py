@@ -8,7 +8,7 @@ import pytest
 
 from smtpcore_adapters import App
 from smtpcore_adapters.cli._display import JsonLog, LineLog
-from smtpcore_adapters.cli._output import show_mail, start_log
+from smtpcore_adapters.cli._output import show_mail, shower_of, start_log
 from tests.adapters.cli.settings import settings
 
 
@@ -38,6 +38,22 @@ def test_log_has_the_level_and_form_of_the_settings(
     start_log(settings(text))
     assert logger.level == level
     assert type(logger.handlers[-1].formatter) is formatter
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "messages"),
+    [
+        ("", "listening\n", []),
+        ("quiet = true\nlog_json = true", "", []),
+        ("log_json = true", "", ["listening"]),
+    ],
+)
+def test_settings_select_the_form_of_the_lines_about_the_server(
+    text: str, error: str, messages: list[str], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO, "smtpcore"):
+        shower_of(settings(text))("listening")
+    assert (capsys.readouterr().err, caplog.messages) == (error, messages)
 
 
 @pytest.mark.parametrize(

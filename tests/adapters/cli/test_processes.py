@@ -53,9 +53,10 @@ def test_listening_addresses_are_announced_on_stderr(
     assert readiness()
 
 
-def test_quiet_server_announces_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    _announce(Readiness(), NO_SYSTEMD, None, [Address("127.0.0.1", 2525)], quiet=True)
-    assert capsys.readouterr().err == ""
+def test_lines_are_shown_by_a_function() -> None:
+    lines: list[str] = []
+    _announce(Readiness(), NO_SYSTEMD, None, [Address("127.0.0.1", 2525)], "uvloop", show=lines.append)
+    assert lines == ["listening on 127.0.0.1:2525 with uvloop"]
 
 
 def test_server_starts_when_standard_error_is_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
