@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from smtpcore import Mailbox, Path, ProtocolError, Rcpt, Reply
+from smtpcore import LocalProtocolError, Mailbox, Path, ProtocolError, Rcpt, Reply
+
+from ._address_lists import parse_paths
 
 
 class Refused(ProtocolError):
@@ -73,7 +75,17 @@ class SendResult(Mapping[Path, Reply]):
             object.__setattr__(self, "outcomes", outcomes)  # a frozen dataclass has no other way to set a field
 
     def __getitem__(self, recipient: Path | Mailbox | str) -> Reply:
-        return self.replies[recipient if isinstance(recipient, Path) else Path(str(recipient))]
+        if isinstance(recipient, Path):
+            return self.replies[recipient]
+
+        try:
+            paths = parse_paths(str(recipient))
+        except LocalProtocolError:
+            paths = []
+        if len(paths) != 1:
+            raise KeyError(recipient)
+
+        return self.replies[paths[0]]
 
     def __iter__(self) -> Iterator[Path]:
         return iter(self.replies)

@@ -71,3 +71,18 @@ def test_refusal_becomes_an_exception_on_request() -> None:
     assert isinstance(error.value, RecipientsRefused)
     assert error.value.result is result
     assert error.value.reply == NO
+
+
+def test_recipient_may_be_written_as_it_was_given() -> None:
+    result = SendResult({ONE: NO}, NO)
+    for given in ("b@s.example", "Tim <b@s.example>", ONE, Mailbox("b@s.example")):
+        assert result[given] == NO
+        assert given in result
+
+
+@pytest.mark.parametrize("other", ["d@s.example", "no address", "b@s.example, c@s.example", "b@s.example\n"])
+def test_text_that_is_no_recipient_of_the_result_is_not_in_it(other: str) -> None:
+    result = SendResult({ONE: NO}, NO)
+    assert other not in result
+    with pytest.raises(KeyError):
+        result[other]
