@@ -288,6 +288,10 @@ class Client:
 
         Raises `LocalProtocolError` for commands with which more than a reply follows: STARTTLS, AUTH and BDAT.
         """
+        if not isinstance(command, Command | UnknownCommand):
+            raise TypeError(
+                f"a command cannot be of type {type(command).__name__}: use Noop or the like, or UnknownCommand"
+            )
         for kind, advice in _MORE_THAN_A_REPLY.items():
             if isinstance(command, kind):
                 raise LocalProtocolError(f"{command.verb} cannot be sent alone: {advice}")

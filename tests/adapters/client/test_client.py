@@ -3,6 +3,7 @@
 import io
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
+from typing import Any
 
 import pytest
 
@@ -326,3 +327,12 @@ def test_concurrent_use_of_a_client_is_an_error() -> None:
     with pytest.raises((LocalProtocolError, AssertionError)):
         book.deliver(body())
     assert b"QUIT" not in book.output
+
+
+def test_command_of_another_type_keeps_the_session() -> None:
+    book = client().send(OK, OK, GO_AHEAD, ACCEPTED)
+    wrong: Any = "NOOP"
+    with pytest.raises(TypeError, match="a command cannot be of type str"):
+        step(book.client.ask(wrong))
+    book.wire()
+    assert book.deliver().accepted
