@@ -1,5 +1,6 @@
 """The envelope of `smtpcore send` from the header of the message, as `sendmail -t` does."""
 
+import re
 from collections.abc import Iterator, Sequence
 from email.parser import BytesHeaderParser
 from functools import partial
@@ -54,12 +55,15 @@ def _begin(file: BinaryIO) -> tuple[bytes, int | None]:
     """Skip the line of an mbox file. Return the octets that were read, and the start of the message if it can seek."""
     start = file.tell() if file.seekable() else None
     first = file.readline(MAX_HEADER)
-    is_separator = first.startswith(b"From ") and first.endswith(b"\n")
+    is_separator = _is_separator(first) is not None
     if start is None:
         return b"" if is_separator else first, None
     if not is_separator:
         file.seek(start)
     return b"", file.tell()
+
+
+_is_separator = re.compile(rb"From (?![ \t]*:).*\n").fullmatch  # RFC 5322 4.5: a field may have spaces before its colon
 
 
 def _joined(read: Sequence[bytes], rest: BinaryIO) -> Iterator[bytes]:

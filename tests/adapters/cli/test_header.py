@@ -69,6 +69,12 @@ def test_line_that_separates_messages_in_an_mbox_file_is_not_sent(kind: Any, arg
 
 
 @pytest.mark.parametrize("kind", [io.BytesIO, Pipe])
+@pytest.mark.parametrize("field", [b"From : a@c.example\r\n", b"From \t: a@c.example\r\n", b"From x"])
+def test_other_first_line_is_a_part_of_the_message(kind: Any, field: bytes) -> None:
+    assert b"".join(complete_envelope(kind(field), "", ["b@s.example"])[2]) == field
+
+
+@pytest.mark.parametrize("kind", [io.BytesIO, Pipe])
 def test_empty_message_can_be_sent(kind: Any) -> None:
     assert b"".join(complete_envelope(kind(b""), "", ["b@s.example"])[2]) == b""
 
