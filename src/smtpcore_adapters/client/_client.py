@@ -414,7 +414,7 @@ def _check_offers(mail: Mail, rcpts: Sequence[Rcpt], offered: Mapping[str, objec
     """Raise `Unsendable` for a parameter of an extension that the server does not offer."""
     for keyword in dict.fromkeys([*mail.params, *(keyword for rcpt in rcpts for keyword in rcpt.params)]):
         owners = [each.keyword for each in known if any(keyword == own.keyword for own in (*each.mail, *each.rcpt))]
-        if owners and not any(owner in offered for owner in owners):
+        if owners and not any(owner.upper() in offered for owner in owners):  # the keys are in upper case
             why = f"The next server does not offer {owners[0]}, which the parameter {keyword} needs"
             raise Unsendable(Reply(555, why, enhanced="5.5.4"))
 

@@ -170,7 +170,10 @@ class Pool(ABC):
 
     @property
     def _is_copy(self) -> bool:
-        """Whether this process is a fork of the process in which the pool was first used. No lock: it may be a copy."""
+        """Whether this process is a fork of the process in which the pool was first used.
+
+        This property uses no lock: a thread of the first process may have held the lock at the fork.
+        """
         return self._owner is not None and self._owner[0] != os.getpid()
 
     # Slots

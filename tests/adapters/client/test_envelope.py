@@ -223,3 +223,11 @@ def test_parameter_of_an_extension_that_is_not_offered_is_unsendable(
         book.deliver(**options)
     book.wire()
     assert book.client.is_open
+
+
+@pytest.mark.parametrize("offer", ["XTickets", "XTICKETS"])
+def test_keyword_of_an_own_extension_may_have_any_case(offer: str) -> None:
+    tickets = Extension(keyword="XTickets", mail=(Parameter("XTICKET", int, int, octets=20),))
+    book = client(offer, extensions=(*EXTENSIONS, tickets)).send(OK, OK, GO_AHEAD, ACCEPTED)
+    assert book.deliver(params={"XTICKET": 5}).accepted
+    assert book.sent[0] == b"MAIL FROM:<a@c.example> XTICKET=5\r\n"
