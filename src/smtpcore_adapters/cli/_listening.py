@@ -313,7 +313,10 @@ def _read_certificates(settings: Settings) -> ServerTls:
             text = f"{setting}: cannot use the certificate {{chain}} with {{key}}: {{reason}}"
             raise settings.error(text, chain=files[0], key=files[1], reason=reason) from exc
 
-    return ServerTls(certificate, key, names={name: (files[0], files[1]) for name, files in names.items()})
+    try:
+        return ServerTls(certificate, key, names={name: (files[0], files[1]) for name, files in names.items()})
+    except ValueError as exc:
+        raise settings.error("{tls_names}: {reason}", reason=exc) from exc
 
 
 def context_of(tls: Tls | None) -> ssl.SSLContext | None:

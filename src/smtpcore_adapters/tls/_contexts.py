@@ -4,6 +4,7 @@
 # loaded, so that a missing or wrong file changes nothing. The server always uses the same context, `ServerTls.context`.
 # In each handshake, its SNI callback switches to the context for the name that the client sent.
 
+import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
@@ -13,13 +14,14 @@ from smtpcore.sasl import ChannelBinding
 from ._channel_binding import ServerContext
 
 File = str | PathLike[str]
+_match_name = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*", re.ASCII).fullmatch
 
 
 class ServerTls:
     """The certificates of a server: pass `context` to the server, and call `reload()` when the files have changed.
 
     The minimum version is TLS 1.2. Raises `OSError` if a file cannot be read, and `ssl.SSLError`, which is an
-    `OSError`, if the content of a file is not valid.
+    `OSError`, if the content of a file is not valid. Raises `ValueError` for a wrong name in `names`.
     """
 
     def __init__(
@@ -49,9 +51,14 @@ class ServerTls:
         """
         if require_client_certificate and client_ca is None:
             raise ValueError("require_client_certificate needs client_ca")
+        for name in names or {}:
+            if _match_name(name) is None:
+                raise ValueError(f"names: no client asks for {name!r}: write a host name in ASCII, or *.example.org")
 
         self._files = (certificate, key)
         self._names = {name.lower(): files for name, files in (names or {}).items()}
+        if len(self._names) < len(names or {}):
+            raise ValueError("names: two names differ only in upper and lower case")
         self._choose = choose
         self._client_ca = client_ca
         self.context: ServerContext = _context()

@@ -272,6 +272,10 @@ def test_self_signed_certificate_is_made_for_the_names_of_the_listener() -> None
             "tls_cert='a.pem'\ntls_key='a.key'\n[tls_names]\nx = ['b.pem', 'a.key']",
             "line 3: tls_names: cannot use the certificate b.pem with a.key",
         ),
+        (
+            "tls_cert='a.pem'\ntls_key='a.key'\n[tls_names]\n'b.example.' = ['b.pem', 'b.key']",
+            "line 3: tls_names: names: no client asks for 'b.example.'",
+        ),
         ("require_tls = true", "line 1: require_tls needs tls_cert and tls_key, or self_signed"),
     ],
 )

@@ -152,6 +152,21 @@ def test_reload_renews_all_certificates_or_none(tmp_path: Path, key_type: trustm
     assert served_certificate(context, "other.example") == der(new)
 
 
+@pytest.mark.parametrize(
+    "name", ["", "two words", "mx.example.", "b\xfccher.example", "*", "a.*.example", "[192.0.2.1]"]
+)
+def test_name_that_no_client_asks_for_is_a_value_error(name: str, certificate: Path, key: Path) -> None:
+    with pytest.raises(ValueError, match=r"write a host name in ASCII, or \*\.example\.org"):
+        ServerTls(certificate, key, names={name: (certificate, key)})
+
+
+def test_names_that_differ_only_in_case_are_a_value_error(certificate: Path, key: Path) -> None:
+    files = (certificate, key)
+    ServerTls(*files, names={"MX_1.example": files, "*.a-b.example": files})
+    with pytest.raises(ValueError, match="two names differ only in upper and lower case"):
+        ServerTls(*files, names={"MX.example": files, "mx.example": files})
+
+
 def test_required_client_certificate_needs_a_client_ca(tmp_path: Path) -> None:
     files = files_of(tmp_path, trustme.CA().issue_cert("s.example"))
     with pytest.raises(ValueError, match="require_client_certificate needs client_ca"):
