@@ -113,8 +113,10 @@ def test_mistake_is_explained_in_one_line(place: str, error: str) -> None:
 
 
 def test_interrupt_in_the_code_of_the_user_is_not_an_error() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        load_app("rtserver:stop")
+    Path("rtstop.py").write_text("raise KeyboardInterrupt\n")
+    for place in ("rtserver:stop", "rtstop:app"):
+        with pytest.raises(KeyboardInterrupt):
+            load_app(place)
 
 
 def test_module_in_an_empty_directory_has_no_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
