@@ -126,7 +126,8 @@ def indented(lines: Sequence[str]) -> list[str]:
 def print_end(report: AnyReport, seed: int) -> None:
     """Print the unstable violations, the notes, and the last line."""
     for violation in report.unstable:
-        click.echo(f"unstable: {violation.verb}: {violation.text} ({violation.law}); a second run did not show it")
+        verb = violation.verb or "a malformed line"
+        click.echo(f"unstable: {verb}: {violation.text} ({violation.law}); a second run did not show it")
     for note in report.notes:
         click.echo(f"note: {note}")
 

@@ -216,17 +216,23 @@ def _sink(options: Mapping[str, Any]) -> "Sink | None":
 
 
 def _run(options: Mapping[str, Any], target: "Target", restart: Callable[[], bool] | None) -> int:
-    from ..testing.fuzz import fuzzer_of
+    from ..testing.fuzz import CannotFuzz, fuzzer_of
 
     settings = _settings(options, target)
     progress = Progress(settings.seconds) if sys.stderr.isatty() else None
     fuzzer = fuzzer_of(target, settings, sink=_sink(options), restart=restart, progress=progress)
+    end: CannotFuzz | KeyboardInterrupt | None = None
     try:
-        report = fuzzer.run(_saved(options["corpus"]))
+        fuzzer.run(_saved(options["corpus"]))
+    except (CannotFuzz, KeyboardInterrupt) as exc:
+        end = exc
     finally:
         if progress:
             progress.clear()
 
+    report = fuzzer.report
+    if end and not report.findings:
+        raise end
     files = _save(options["corpus"], report, lmtp=target.lmtp)
     if options["as_json"]:
         result = report_as_json(target.host, target.port, settings.seed, report, files)
@@ -234,6 +240,8 @@ def _run(options: Mapping[str, Any], target: "Target", restart: Callable[[], boo
         click.echo(json.dumps(result, indent=2))
     else:
         _print(report, settings.seed, files)
+    if isinstance(end, CannotFuzz):
+        raise end
 
     return int(bool(report.faults))
 

@@ -17,7 +17,7 @@ from smtpcore.sasl import CheckPassword
 from smtpcore_adapters import Timeouts
 from smtpcore_adapters.cli import main
 from smtpcore_adapters.testing import SmtpServer
-from smtpcore_adapters.testing.fuzz import Report, Violation
+from smtpcore_adapters.testing.fuzz import CannotFuzz, Fuzzer, Report, Violation
 from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import running
 from tests.adapters.testing.fuzz.servers import LfDotLf, ShowsTraceback, SmallServer, served
@@ -111,14 +111,13 @@ def test_progress_is_shown_on_a_terminal(
 def test_unstable_violations_wrong_laws_and_notes_are_printed(
     broken: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from smtpcore_adapters.testing.fuzz import Fuzzer
-
     run = Fuzzer.run
 
     def changed(self: Fuzzer, saved: object = ()) -> Report:
         report = run(self)
         report.wrong_laws, report.findings = report.findings, []
         report.unstable.append(Violation("count", "RFC 5321 4.2", "NOOP", "no reply"))
+        report.unstable.append(Violation("count", "RFC 5321 4.2", "", "no reply"))
         report.notes.append("slow")
         return report
 
@@ -127,8 +126,42 @@ def test_unstable_violations_wrong_laws_and_notes_are_printed(
 
     output = capsys.readouterr().out
     assert "unstable: NOOP: no reply (count); a second run did not show it\n" in output
+    assert "unstable: a malformed line: no reply (count); a second run did not show it\n" in output
     assert "a correct server breaks this law too, please report: a reply that no command asked for\n" in output
     assert "note: slow\n" in output
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [(KeyboardInterrupt(), 1), (CannotFuzz("the server accepts no more connections"), 2)]
+)
+def test_findings_of_a_run_that_ends_early_are_printed_and_saved(
+    end: BaseException,
+    status: int,
+    broken: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Fuzzer.run
+
+    def interrupted(self: Fuzzer, saved: object = ()) -> Report:
+        run(self)
+        raise end
+
+    monkeypatch.setattr(Fuzzer, "run", interrupted)
+    assert main(["fuzz", broken, *TO, "--examples", "8"]) == status
+
+    captured = capsys.readouterr()
+    assert "    saved as smtpcore-fuzz/count-data-1.json\n" in captured.out
+    assert captured.err.endswith("the server accepts no more connections\n" if status == 2 else "")
+
+
+def test_interrupted_run_without_findings_has_status_130(correct: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Fuzzer, saved: object = ()) -> Report:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fuzzer, "run", interrupted)
+
+    assert main(["fuzz", correct, *TO]) == 130
 
 
 # Two servers

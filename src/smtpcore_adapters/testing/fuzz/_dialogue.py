@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from ._player import End, Entry, Recording
 
+_MOST_REPLIES = 30
+"""Replies to a group that are printed; a group has fewer commands."""
 _LONGEST = 100
 """Characters of a printed line."""
 _ENDS = {
@@ -33,9 +35,14 @@ def dialogue(recording: Recording, other: Recording | None = None) -> list[str]:
 
         number = found.get(entry.group, 0)
         found[entry.group] = number + 1
+        if number >= _MOST_REPLIES:
+            continue
         codes = expected.get(entry.group, [])
         differs = other is not None and (number >= len(codes) or codes[number] != entry.octets[:3])
         lines.append(f"S: {_short_reply(entry)}{'  <--' if differs else ''}")
+    hidden = found.get(recording.log[-1].group, 0) - _MOST_REPLIES if recording.log else 0
+    if hidden > 0:
+        lines.append(f"-- and {hidden} more replies")
     if recording.end in _ENDS:
         lines.append(f"-- {_ENDS[recording.end]}")
 

@@ -166,7 +166,12 @@ class Fuzzer:
     # The run
 
     def run(self, saved: Iterable[Experiment] = ()) -> Report:
-        """Run the saved and then generated experiments until the time is over. Raise `CannotFuzz`."""
+        """Run the saved and then generated experiments until the time is over.
+
+        Raises:
+            CannotFuzz: as `probe` does, or the server accepts no more connections. `report` has the findings so far,
+                the last of them with the sessions after which the server was lost.
+        """
         self.probe()
         if self._greeting_seconds > _SLOW_GREETING:
             self._connect = self._early
@@ -180,8 +185,8 @@ class Fuzzer:
                     self._progress(self.report)
         finally:
             self._early.close()
+            self.report.seconds = time.monotonic() - self._started
 
-        self.report.seconds = time.monotonic() - self._started
         return self.report
 
     def _experiments(self, saved: Iterable[Experiment]) -> Iterator[Experiment]:
@@ -255,12 +260,12 @@ class Fuzzer:
             LineStep(b"NOOP"),
         )
         try:
-            recordings = [self._play(Plan(steps)) for _ in range(_PROBES)]
+            first = self._play(Plan(steps))
+            self._check_protocol(first)
+            recordings = [first, *(self._play(Plan(steps)) for _ in range(_PROBES - 1))]
         except OSError as exc:
             raise CannotFuzz(f"cannot connect: {exc.strerror or exc}") from exc
 
-        first = recordings[0]
-        self._check_protocol(first)
         self._greeting_seconds = median(recording.greeting_seconds for recording in recordings)
         self._deadline = self._deadline_for(median(recording.slowest for recording in recordings))
         self._greeting_deadline = self._deadline_for(self._greeting_seconds)
@@ -454,13 +459,16 @@ class Fuzzer:
         return Finding(best[1], best[0].experiment, best[0].recordings, reduction.runs)
 
     def _lose_server(self, experiment: Experiment) -> Finding | None:
-        """Record that the server accepts no more connections, and start it again if that is possible."""
-        if self._restart is None:
-            raise CannotFuzz("the server accepts no more connections")
+        """Record that the server accepts no more connections, and start it again. Raise `CannotFuzz` if that fails."""
         text = "the server accepts no more connections"
-        violation = Violation("alive", "RFC 5321 3.1", "the connection", text)
+        finding = self._record_loss(experiment, Violation("alive", "RFC 5321 3.1", "the connection", text))
+        if self._restart is None:
+            raise CannotFuzz(text)
         if not self._restart():
             raise CannotFuzz(f"{text}, and the start command does not help")
+        return finding
+
+    def _record_loss(self, experiment: Experiment, violation: Violation) -> Finding | None:
         if violation.signature in self._known:
             return None
 
@@ -474,7 +482,8 @@ class Fuzzer:
 
 
 def _is_silence(violation: Violation) -> bool:
-    return "no reply" in violation.text
+    """Return whether the violation may be a delay: no reply, or no end of the connection."""
+    return "no reply" in violation.text or "stays open" in violation.text
 
 
 def _refusals(recording: Recording) -> int:

@@ -109,8 +109,10 @@ def _each(check: Callable[[Recording, Evidence], Violation | None]) -> Judge:
 
 
 def _last(recording: Recording) -> tuple[str, int]:
-    place = max(len(recording.exchanges) - 1, 0)
-    return (recording.exchanges[place].step.verb if recording.exchanges else "the connection"), place
+    """Return the verb and place of the exchange whose reply was read last; the rest of its group may follow it."""
+    if recording.awaited is None:
+        return "the connection", 0
+    return recording.exchanges[recording.awaited].step.verb, recording.awaited
 
 
 def _form(recording: Recording, evidence: Evidence) -> Violation | None:
@@ -365,6 +367,10 @@ def _internals(recording: Recording, evidence: Evidence) -> Violation | None:
 # Laws of two sessions
 
 
+_SYNTAX_OR_SEQUENCE = (500, 501, 502, 503, 504, 555)
+"""Refusals that are not a policy (RFC 5321 4.2.2, 4.1.1.11)."""
+
+
 def _same_codes(kind: Kind, law: str, section: str, cause: str) -> Judge:
     def compare(evidence: Evidence) -> list[Violation]:
         if evidence.experiment.kind is not kind or len(evidence.recordings) < 2:
@@ -381,9 +387,13 @@ def _same_codes(kind: Kind, law: str, section: str, cause: str) -> Judge:
             ones, others = ones[-count:], others[-count:]
 
         for place, (left, right) in enumerate(zip(ones, others, strict=False), len(one.exchanges) - len(ones)):
-            if left.codes and right.codes and left.codes != right.codes and 421 not in (left.codes + right.codes):
-                text = f"{cause}: {_words(left.codes)} instead of {_words(right.codes)}"
-                return [Violation(law, section, left.step.verb, text, place=place)]
+            codes = left.codes + right.codes
+            if not left.codes or not right.codes or left.codes == right.codes or 421 in codes:
+                continue
+            if kind is Kind.RESET and any(code >= 400 and code not in _SYNTAX_OR_SEQUENCE for code in codes):
+                return []  # a server may limit what it accepts in a session; later replies are consequences
+            text = f"{cause}: {_words(left.codes)} instead of {_words(right.codes)}"
+            return [Violation(law, section, left.step.verb, text, place=place)]
 
         return []
 

@@ -18,6 +18,8 @@ from ._plans import Plan
 from ._replies import EndOfStream, Flood, ReplyReader, Silence, WireReply
 
 _QUIT = LineStep(b"QUIT")
+_MAX_REST = 100
+"""Replies that are read after the last octets of a session."""
 _USUAL_AUTH = 0.1
 """Seconds that a reply to AUTH may take without counting as late."""
 
@@ -94,6 +96,8 @@ class Recording:
     """The greeting."""
     exchanges: list[Exchange] = field(default_factory=list)
     """The exchanges in order, up to the end of the session."""
+    awaited: int | None = None
+    """The number of the exchange whose reply was read last; None before the first."""
     end: End = End.CLOSED
     """The way in which the session ended."""
     surplus: list[WireReply] = field(default_factory=list)
@@ -219,6 +223,7 @@ class _Player:
         self._recording.failed_login = ""
         self._recording.prefix = ", ".join(step.verb for step in login)
         self._recording.exchanges.clear()
+        self._recording.awaited = None
         self._recording.log.clear()
 
     # Steps
@@ -277,6 +282,7 @@ class _Player:
         is_cut = bool(self._plan.cuts)
         self._send(segments if is_cut else [b"".join(segments)])
         for exchange, is_final in pending:
+            self._await(exchange)
             self._note_state(exchange)
             step = exchange.step
             count = step.final_replies(self._model.recipients, lmtp=self._lmtp) if is_final else 1
@@ -297,6 +303,10 @@ class _Player:
             return self._read(self._auth_deadline)
         finally:
             self._recording.auth_seconds += max(time.monotonic() - started - _USUAL_AUTH, 0.0)
+
+    def _await(self, exchange: Exchange) -> None:
+        exchanges = self._recording.exchanges
+        self._recording.awaited = next(n for n, each in enumerate(exchanges) if each is exchange)
 
     def _note_state(self, exchange: Exchange) -> None:
         model = self._model
@@ -340,18 +350,20 @@ class _Player:
         self._group += 1
         exchange.sent += [exchange.step.pieces[0], b"\r\nQUIT\r\n"]
         self._recording.exchanges.append(exchange)
+        self._await(exchange)
         self._note(b"".join(exchange.sent))
         self._send(exchange.sent)
-        raise _Stop(End.FLOOD if self._read_rest(exchange) is End.FLOOD else End.LOOSE)
+        raise _Stop(End.LOOSE if self._read_rest(exchange) in (End.DROPPED, End.SILENT) else End.FLOOD)
 
     def _play_without_greeting(self, header: bytes) -> None:
         """Send an invalid PROXY header and the first lines of the session, and read all that comes."""
         lines = [step.pieces[0] for step in (*self._plan.steps, _QUIT)]
         exchange = Exchange(LineStep(b"PROXY"), sent=lines)
         self._recording.exchanges.append(exchange)
+        self._await(exchange)
         self._note(header + b"".join(lines))
         self._send([b"".join(lines)])
-        raise _Stop(End.FLOOD if self._read_rest(exchange) is End.FLOOD else End.LOOSE)
+        raise _Stop(End.LOOSE if self._read_rest(exchange) in (End.DROPPED, End.SILENT) else End.FLOOD)
 
     # Octets and replies
 
@@ -390,11 +402,12 @@ class _Player:
         self._check_surplus()
         self._group += 1
         self._recording.exchanges.append(exchange)
+        self._await(exchange)
         self._note(b"QUIT\r\n")
         self._send(exchange.sent)
         exchange.replies.append(self._read())
         end = self._read_rest(exchange)
-        if end is not End.DROPPED:
+        if end not in (End.DROPPED, End.SURPLUS):
             raise _Stop(End.LEFT_OPEN if end is End.SILENT else end)
 
         if len(exchange.replies) > 1:
@@ -404,11 +417,13 @@ class _Player:
 
     def _read_rest(self, exchange: Exchange) -> End:
         """Read replies until the end of the stream or another end, and return this end."""
-        while True:
+        for _ in range(_MAX_REST):
             try:
                 exchange.replies.append(self._read())
             except _Stop as stop:
                 return stop.end
+
+        return End.SURPLUS
 
 
 def _cut(piece: bytes, cuts: Sequence[int]) -> list[bytes]:

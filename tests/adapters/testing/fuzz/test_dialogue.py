@@ -1,6 +1,6 @@
 """A recording is printed with its groups, with long lines cut, and with differences from another one marked."""
 
-from smtpcore_adapters.testing.fuzz import Kind, dialogues, lines_sent
+from smtpcore_adapters.testing.fuzz import End, Kind, dialogues, lines_sent
 from smtpcore_adapters.testing.steps import BodyStep, ChunkStep, LineStep
 
 from .runs import BODY, HELLO, MAIL, NOOP, RCPT, RSET, play_at
@@ -28,6 +28,19 @@ def test_groups_are_visible_and_replies_of_several_lines_are_short() -> None:
         "S: 221 Bye",
     ]
     assert lines_sent(evidence.recordings[0]) == 7
+
+
+def test_many_replies_are_counted() -> None:
+    class Floods(SmallServer):
+        def do_QUIT(self, rest: bytes) -> None:
+            self.output += b"221 Bye\r\n" * 1000
+
+    (recording,) = play_at(Floods, LineStep(b"NOOP")).recordings
+    lines = dialogues([recording])
+
+    assert recording.end is End.SURPLUS
+    assert len(lines) < 40
+    assert lines[-1] == "-- and 71 more replies"
 
 
 def test_end_of_a_session_is_printed() -> None:

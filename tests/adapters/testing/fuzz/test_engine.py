@@ -139,6 +139,33 @@ class Slow(SmallServer):
         return super().receive(timeout)
 
 
+def test_first_session_decides_whether_the_server_can_be_fuzzed() -> None:
+    fuzzer = fuzzer_for(SilentAfterGreeting)
+    with pytest.raises(CannotFuzz, match="EHLO is needed"):
+        fuzzer.run()
+
+    assert fuzzer.report.sessions == 1
+
+
+class ClosesLate(SmallServer):
+    waits = 0.5
+
+    def do_QUIT(self, rest: bytes) -> None:
+        self.reply("221 Bye")
+
+    def receive(self, timeout: float) -> bytes:
+        if not self.output and timeout > self.waits:
+            return b""
+        return super().receive(timeout)
+
+
+def test_server_that_closes_late_after_quit_has_no_finding() -> None:
+    report = run(ClosesLate, examples=3)
+
+    assert report.findings == []
+    assert [violation.text for violation in report.unstable] == ["the connection stays open after QUIT"]
+
+
 def test_server_that_delays_replies_after_errors_has_no_finding() -> None:
     report = run(Slow, examples=150)
 
@@ -329,8 +356,16 @@ def test_server_that_does_not_start_again_ends_the_run() -> None:
     server = Dying(restarts=False)
     with pytest.raises(CannotFuzz, match="the start command does not help"):
         fuzz_dying(server, server.start)
+
+
+def test_server_that_is_lost_without_a_start_command_is_an_error_and_a_finding() -> None:
+    fuzzer = Fuzzer(Dying().connect, Settings(examples=10, recipients=RECIPIENTS))
     with pytest.raises(CannotFuzz, match="the server accepts no more connections"):
-        fuzz_dying(Dying(), None)
+        fuzzer.run()
+
+    (finding,) = fuzzer.report.findings
+    assert finding.violation.law == "alive"
+    assert fuzzer.report.seconds > 0
 
 
 def test_server_that_dies_during_the_reduction_keeps_the_finding() -> None:

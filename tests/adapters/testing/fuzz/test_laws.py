@@ -308,6 +308,41 @@ def test_endless_output_after_an_invalid_proxy_header_is_found() -> None:
     assert violation.text == "endless output"
 
 
+class AcceptsOneMessage(SmallServer):
+    code = 452
+
+    def end_body(self) -> None:
+        super().end_body()
+        self.is_full = True
+
+    is_full = False
+
+    def do_MAIL(self, rest: bytes) -> None:
+        if self.is_full:
+            self.reply(f"{self.code} One message only")
+        else:
+            super().do_MAIL(rest)
+
+
+@pytest.mark.parametrize(("code", "is_found"), [(452, False), (550, False), (503, True)])
+def test_limit_of_a_session_does_not_break_the_law_of_rset(code: int, *, is_found: bool) -> None:
+    server = type("Limited", (AcceptsOneMessage,), {"code": code})
+    violation = judge(play_at(server, HELLO, MAIL, RCPT, BODY, RSET, MAIL, RCPT, kind=Kind.RESET))
+
+    assert (violation is not None) is is_found
+
+
+def test_command_of_a_group_that_closes_the_connection_is_named() -> None:
+    class ClosesOnRcpt(SmallServer):
+        def do_RCPT(self, rest: bytes) -> None:
+            self.is_over = True
+
+    violation = judge(play_at(ClosesOnRcpt, HELLO, MAIL, RCPT, RSET, BODY, kind=Kind.PIPELINING, pipelined=True))
+
+    assert violation
+    assert (violation.law, violation.verb) == ("end", "RCPT")
+
+
 def test_reset_is_judged_only_if_both_sessions_are_complete() -> None:
     assert judge(play_at(Closes, HELLO, NOOP, RSET, NOOP, kind=Kind.RESET)) is None
 

@@ -168,18 +168,21 @@ def _by_checks(*checks: tuple[str, str, Callable[[Case], None]]) -> Judge:
 
 # The end of a client
 
+_SESSION = "the session"
+"""In place of a verb, if no command is at fault."""
+
 
 def _bounds(evidence: ClientEvidence) -> Iterator[Violation]:
     if not evidence.has_ended:
-        yield _broken("", "the client did not end after its last connection was closed")
+        yield _broken(_SESSION, "the client did not end after its last connection was closed")
     if evidence.error:
-        yield _broken("", f"the client raised {evidence.error}")
+        yield _broken(_SESSION, f"the client raised {evidence.error}")
     if len(evidence.visits) == MAX_VISITS:
-        yield _broken("", f"the client connected {MAX_VISITS} times")
+        yield _broken(_SESSION, f"the client connected {MAX_VISITS} times")
     for visit in evidence.visits:
         if visit.ended.startswith(("the client sent more than", "the connection lasted")):
-            yield _broken("", visit.ended)
-    for violation in _by_checks(("", "", expect_bound))(evidence):
+            yield _broken(_SESSION, visit.ended)
+    for violation in _by_checks(("", _SESSION, expect_bound))(evidence):
         yield replace(violation, is_warning=True)
 
 
