@@ -20,6 +20,8 @@ _HEADER = b"Subject: x\r\n\r\n"
 _BODY = BodyStep(_HEADER + b"y\r\n")
 _CUTS = st.lists(st.sampled_from([1, 2, 3, 4, 5, 7, 12]), min_size=1, max_size=4, unique=True).map(tuple)
 _MOST_STEPS = 24
+_SPLITS = (510, 512, 998, 999, 1000, 1001, 1022, 1023, 1024, 2046, 2047, 2048, 4095, 4096, 8191, 8192)
+"""Octets after which some servers split a line."""
 
 
 def _cut(plan: Plan, cuts: tuple[int, ...]) -> Experiment:
@@ -90,11 +92,14 @@ class Generator:
     def _bodies(self) -> Iterator[Experiment]:
         contents = [b"", b"y\r\n", b".\r\n..\r\n.y\r\n", b"QUIT\r\nRSET\r\n", b"z" * 998 + b"\r\n", b"\r\n\r\n"]
         contents += [b"y" + end + b"RSET\r\nNOOP\r\n" for end in FALSE_ENDS]
+        # A server that splits long lines may take the last part of a line for the end.
+        contents += [b"".join(b"z" * length + b".\r\n" for length in _SPLITS)]
         contents += [b"y\0\r\n", b"z" * 5000 + b"\r\n", b"y\r\n" * 2000]
         for content in contents:
             yield self._one(*self._envelope, BodyStep(_HEADER + content))
-        for content in (b"", b"y\r\n", b".\r\n"):
-            yield self._one(*self._envelope, BodyStep(content))
+        # A message ends the transaction also if it is refused.
+        for content in (b"", b"y\r\n", b".\r\n", _HEADER + b"y\0\r\n", _HEADER + b"z" * 5000 + b"\r\n"):
+            yield self._one(*self._envelope, BodyStep(content), self._rcpts[0])
         if "8BITMIME" in self._offers:
             mail = LineStep(self._mail.line + b" BODY=8BITMIME")
             yield self._one(mail, self._rcpts[0], BodyStep(_HEADER + b"\xc3\xa4\xff\x80\r\n"))
@@ -103,7 +108,7 @@ class Generator:
 
     def _sequences(self) -> Iterator[Experiment]:
         rcpt = self._rcpts[0]
-        for again in (RSET, self._hello):
+        for again in (RSET, self._hello, *([] if self._lmtp else [LineStep(b"HELO c.example")])):
             yield self._one(*self._envelope, again, self._mail, _BODY)
             yield self._one(*self._envelope, again, rcpt, _BODY)
             yield self._one(*self._envelope, again, _BODY)
@@ -117,11 +122,21 @@ class Generator:
         yield Experiment(Plan((LineStep(b"NOOP"), self._hello)))
         for line in (b"NOOP", b"HELP", b"VRFY u", b"EXPN staff"):
             yield self._one(LineStep(line), RSET)
+            yield self._one(*self._envelope, LineStep(line), _BODY, self._mail)
+        yield self._one(*self._in_both_cases())
         if "STARTTLS" in self._offers:
             yield self._one(TlsStep(), self._hello, *self._envelope, _BODY)
             yield self._one(*self._envelope, TlsStep(), rcpt, _BODY)
             yield self._one(TlsStep(b"NOOP\r\n"), self._hello)
             yield self._one(TlsStep(), self._hello, TlsStep())
+
+    def _in_both_cases(self) -> Iterator[Step]:
+        lines = (*self._envelope, LineStep(b"NOOP"), RSET)
+        yield from lines
+        for step in (*lines, self._hello):
+            verb, _, rest = step.pieces[0][:-2].partition(b" ")
+            keyword, colon, path = rest.partition(b":")
+            yield LineStep(b" ".join(filter(None, [verb.lower(), keyword.lower() + colon + path if colon else rest])))
 
     def _pairs(self) -> Iterator[Experiment]:
         message: tuple[Step, ...] = (*self._envelope, _BODY)
@@ -163,7 +178,8 @@ class Generator:
 
     def _parameters(self) -> Iterator[Experiment]:
         for text in (b" SIZE=10", b" BODY=8BITMIME", b" BODY=8BITMIME SMTPUTF8"):
-            yield self._one(LineStep(b"MAIL FROM:<a@c.example>" + text), self._rcpts[0], _BODY)
+            plain = LineStep(b"MAIL FROM:<a@c.example>")
+            yield self._one(plain, RSET, LineStep(plain.line + text), self._rcpts[0], _BODY)
         yield self._one(LineStep(b"MAIL FROM:<a@c.example> X=1"))
 
     def _auth(self, *middle: Step) -> Experiment:

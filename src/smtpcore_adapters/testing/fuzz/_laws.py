@@ -5,7 +5,7 @@
 # session, because a server that has lost its place answers everything else wrongly too.
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from .._proxied import CLIENTS
@@ -125,8 +125,16 @@ def _form(recording: Recording, evidence: Evidence) -> Violation | None:
         for reply in replies:
             if reply.faults:
                 return Violation("form", "RFC 5321 4.2", verb, reply.faults[0], place=max(place, 0))
+    for place, verb, replies in groups:
+        for reply in replies:
+            if max(map(len, reply.lines)) > _MAX_REPLY_LINE:
+                text = f"a line of a reply has more than {_MAX_REPLY_LINE} octets"
+                return Violation("form", "RFC 5321 4.5.3.1.5", verb, text, place=max(place, 0), is_warning=True)
 
     return None
+
+
+_MAX_REPLY_LINE = 512  # RFC 5321 4.5.3.1.5, CR LF included
 
 
 def _count(recording: Recording, evidence: Evidence) -> Violation | None:
@@ -236,6 +244,24 @@ def _alive(recording: Recording, evidence: Evidence) -> Violation | None:
     return None
 
 
+_WORDS = re.compile(rb"^[A-Za-z]+(?: (?:FROM|TO):)?", re.IGNORECASE)
+"""The verb and the keyword of a command."""
+
+
+def _case(recording: Recording, evidence: Evidence) -> Violation | None:
+    accepted: dict[bytes, bytes] = {}
+    for place, exchange in enumerate(recording.exchanges):
+        line = exchange.sent[0] if exchange.sent else b""
+        key = _WORDS.sub(lambda match: match[0].upper(), line)
+        if exchange.codes[:1] == [250]:
+            accepted.setdefault(key, line)
+        elif exchange.codes and exchange.codes[0] in (500, 501, 502) and accepted.get(key, line) != line:
+            text = f"a command got {exchange.codes[0]} in lower case, but was accepted in upper case"
+            return Violation("case", "RFC 5321 2.4", exchange.step.verb, text, place=place)
+
+    return None
+
+
 def _hello_codes(exchange: Exchange) -> list[int]:
     return exchange.codes if exchange.step.verb in ("EHLO", "LHLO", "HELO") else []
 
@@ -248,24 +274,29 @@ _NOT_IMPLEMENTED = (500, 502, 504, 555)
 
 
 def _offers(recording: Recording, evidence: Evidence) -> Violation | None:
+    accepted: set[bytes] = set()
     for place, exchange in enumerate(recording.exchanges):
         if not exchange.codes or not exchange.offers:
             continue
-        text = _breach_of_offer(exchange, exchange.codes[0])
+        text = _breach_of_offer(exchange, exchange.codes[0], accepted)
+        if exchange.codes[0] == 250:
+            accepted.add(exchange.sent[0])
         if text:
             return Violation("offers", "RFC 5321 4.1.1.11", exchange.step.verb, text, place=place)
 
     return None
 
 
-def _breach_of_offer(exchange: Exchange, code: int) -> str:
+def _breach_of_offer(exchange: Exchange, code: int, accepted: Collection[bytes]) -> str:
     verb, offers = exchange.step.verb, exchange.offers
     line = exchange.sent[0].partition(b"\r\n")[0] if exchange.sent else b""
     match = _match_known(line)
     needed = {_KEYWORDS.get(word, "SIZE") for word in match[1].upper().split()} if match else set[str]()
     keyword = {"BDAT": "CHUNKING"}.get(verb, verb)
     is_accepted = code // 100 in (2, 3)
-    if needed and needed <= offers and code in _NOT_IMPLEMENTED:
+    is_sender_fine = line.partition(b" BODY")[0].partition(b" SIZE")[0].partition(b" SMTPUTF8")[0] + b"\r\n" in accepted
+    is_refused = code in _NOT_IMPLEMENTED or (code == 501 and is_sender_fine)
+    if needed and needed <= offers and is_refused:
         return f"{' and '.join(sorted(needed))} is offered, but the parameter got {code}"
     is_in_sequence = verb not in ("AUTH", "XCLIENT") or (
         exchange.in_transaction is False and not exchange.is_authenticated
@@ -427,6 +458,7 @@ LAWS: tuple[Law, ...] = (
     Law("alive", "RSET gets 250 after any line, and a new session is greeted", "RFC 5321 4.1.1.5", _each(_alive)),
     Law("sequence", "Only what follows an accepted command is accepted", "RFC 5321 3.3", _each(_sequence)),
     Law("codes", "The class of a reply suits the command", "RFC 5321 4.3.2", _each(_codes)),
+    Law("case", "The case of verbs and keywords has no meaning", "RFC 5321 2.4", _each(_case)),
     Law("offers", "Offered extensions are accepted, others refused", "RFC 5321 4.1.1.11", _each(_offers)),
     Law(
         "cuts",

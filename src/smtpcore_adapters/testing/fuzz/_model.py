@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from ..steps import BodyStep, ChunkStep, Step
 
+_WITHOUT_EFFECT = ("RCPT", "NOOP", "HELP", "VRFY", "EXPN")  # RFC 5321 4.1.1.6 to 4.1.1.9
+
 
 class SessionModel:
     """The progress of a session, updated with each step and the codes of its replies."""
@@ -28,12 +30,31 @@ class SessionModel:
         self._is_certain = True
         self._chunks = b""
         self._cause = "the start of the session"
+        self._mails: set[bytes] = set()
+        """The lines of MAIL that were accepted."""
+        self._is_undisturbed = False
+        """Whether only commands without effect on the transaction have followed the accepted MAIL."""
 
     def observe(self, step: Step, codes: Sequence[int]) -> str:
         """Update the state, and return the violation of the sequence of commands, or an empty text."""
         if not codes:
             return ""
 
+        breach = self._wrong_503(step) if codes[0] == 503 else ""
+        self._is_undisturbed &= step.verb in _WITHOUT_EFFECT
+        return breach or self._change(step, codes)
+
+    def _wrong_503(self, step: Step) -> str:
+        """Return the violation if 503, which means a bad sequence of commands, answers a command in sequence."""
+        if step.verb in ("DATA", "BDAT") and self._is_undisturbed and self.recipients:
+            return f"{step.verb} got 503, although MAIL and RCPT were accepted"
+        # Some servers send 503 in place of 530 or 550, so the same command must have been accepted before.
+        if step.verb == "MAIL" and self.in_transaction is False and step.pieces[0] in self._mails:
+            return f"MAIL got 503 after {self._cause}, without an open transaction"
+
+        return ""
+
+    def _change(self, step: Step, codes: Sequence[int]) -> str:
         is_accepted = codes[-1] // 100 == 2
         match step.verb:
             case "HELO" if is_accepted:  # RFC 5321 4.1.4: HELO begins a session without extensions
@@ -52,7 +73,8 @@ class SessionModel:
                 self.is_authenticated |= codes[-1] == 235
             case "MAIL" if is_accepted:
                 self._reset("an accepted MAIL")
-                self._has_sender = True
+                self._has_sender = self._is_undisturbed = True
+                self._mails.add(step.pieces[0])
             case "RCPT" if is_accepted:
                 return self._accept_recipient()
             case _ if isinstance(step, BodyStep):
@@ -81,6 +103,7 @@ class SessionModel:
     def _begin_again(self, cause: str) -> None:
         """Forget what came before STARTTLS or XCLIENT: RFC 3207 4.2, Postfix XCLIENT_README."""
         self._forget_offers()
+        self._mails.clear()
         self.is_authenticated = False
         self._reset(cause)
 

@@ -33,6 +33,7 @@ class Reduction:
 
     def run(self) -> Experiment:
         """Reduce, and return the smallest experiment."""
+        self._try(replace(self.experiment, kind=Kind.SINGLE))
         plan = self.experiment.plan
         if self.experiment.kind is not Kind.CUTS and plan.cuts:
             self._try(replace(self.experiment, plan=replace(plan, cuts=())))

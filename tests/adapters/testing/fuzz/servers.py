@@ -635,6 +635,84 @@ class LateTls(SmallServer):
         pass
 
 
+class HeloKeepsRecipients(SmallServer):
+    def do_HELO(self, rest: bytes) -> None:
+        kept = self.sender, self.recipients
+        super().do_HELO(rest)
+        self.sender, self.recipients = kept
+
+
+class RefusedMessageKeepsSender(SmallServer):
+    def end_body(self) -> None:
+        if self.body:
+            super().end_body()
+        else:
+            self.body = None
+            self.reply("554 Empty")
+
+
+class NoopResets(SmallServer):
+    def do_NOOP(self, rest: bytes) -> None:
+        self.reset()
+        super().do_NOOP(rest)
+
+
+class AcceptsTwoMessages(SmallServer):
+    count = 0
+
+    def end_body(self) -> None:
+        super().end_body()
+        self.count += 1
+        self.sender = b"x" if self.count == 2 else None
+
+    def may_add_recipient(self) -> bool:
+        return super().may_add_recipient() and self.count < 2
+
+
+class UpperCaseOnly(SmallServer):
+    def command(self, line: bytes) -> None:
+        if line[:4].islower():
+            self.unknown(line)
+        else:
+            super().command(line)
+
+
+class UpperCaseKeywordsOnly(SmallServer):
+    def do_MAIL(self, rest: bytes) -> None:
+        if rest.startswith(b"from:"):
+            self.reply("501 Sender?")
+        else:
+            super().do_MAIL(rest)
+
+
+class RefusesItsParameters(SmallServer):
+    def do_MAIL(self, rest: bytes) -> None:
+        if b"BODY=" in rest:
+            self.reply("501 BODY?")
+        else:
+            super().do_MAIL(rest)
+
+
+class SplitsLongLines(SmallServer):
+    def take_body(self) -> bool:
+        assert self.body is not None
+        end = self.input.find(b"\r\n") + 2
+        if end < 2:
+            return False
+        line = bytes(self.input[: min(end, 1000)])
+        del self.input[: len(line)]
+        if line == b".\r\n":
+            self.end_body()
+        else:
+            self.body += self.unstuffed(line)
+        return True
+
+
+class LongReply(SmallServer):
+    def unknown(self, line: bytes) -> None:
+        self.reply(f"500 {'x' * 600}")
+
+
 class LogsInTwice(SmallAuthServer):
     def may_log_in(self) -> bool:
         return self.has_hello and self.sender is None
@@ -744,6 +822,15 @@ BROKEN: dict[type[SmallServer], str] = {
     MessageKeepsSender: "sequence",
     RcptWithoutMail: "sequence",
     LateTls: "sequence",
+    HeloKeepsRecipients: "sequence",
+    RefusedMessageKeepsSender: "sequence",
+    NoopResets: "sequence",
+    AcceptsTwoMessages: "sequence",
+    UpperCaseOnly: "case",
+    UpperCaseKeywordsOnly: "case",
+    RefusesItsParameters: "offers",
+    SplitsLongLines: "count",
+    LongReply: "form",
     QuitGets250: "codes",
     DataGets250: "codes",
     EndMustBeInOneSegment: "cuts",

@@ -9,8 +9,11 @@ from smtpcore_adapters.testing.steps import BodyStep, ChunkStep, LineStep, Step,
 from .runs import BODY, HELLO, MAIL, NOOP, RCPT, RSET
 
 
-def reduce(experiment: Experiment, wanted: Step) -> Experiment:
-    return Reduction(experiment, lambda candidate: wanted in candidate.plan.steps).run()
+def reduce(experiment: Experiment, wanted: Step, kind: Kind = Kind.SINGLE) -> Experiment:
+    def shows(candidate: Experiment) -> bool:
+        return wanted in candidate.plan.steps and kind in (Kind.SINGLE, candidate.kind)
+
+    return Reduction(experiment, shows).run()
 
 
 def test_steps_without_effect_are_removed() -> None:
@@ -23,13 +26,15 @@ def test_cuts_and_groups_that_are_not_needed_are_removed() -> None:
     experiment = Experiment(Plan((NOOP,), is_pipelined=True, cuts=(1, 2)))
 
     assert reduce(experiment, NOOP).plan == Plan((NOOP,))
-    assert reduce(Experiment(experiment.plan, Kind.CUTS), NOOP).plan == Plan((NOOP,), cuts=(1,))
-    assert reduce(Experiment(experiment.plan, Kind.PIPELINING), NOOP).plan == Plan((NOOP,), is_pipelined=True)
+    for kind, plan in ((Kind.CUTS, Plan((NOOP,), cuts=(1,))), (Kind.PIPELINING, Plan((NOOP,), is_pipelined=True))):
+        assert reduce(Experiment(experiment.plan, kind), NOOP, kind) == Experiment(plan, kind)
+        assert reduce(Experiment(experiment.plan, kind), NOOP) == Experiment(Plan((NOOP,)))
 
 
 def test_last_cut_is_kept_if_it_is_the_cause() -> None:
     experiment = Experiment(Plan((NOOP,), cuts=(1, 2, 3)), Kind.CUTS)
 
+    assert reduce(experiment, NOOP, Kind.CUTS).plan.cuts == (1,)
     assert Reduction(experiment, lambda candidate: 3 in candidate.plan.cuts).run().plan.cuts == (3,)
     assert Reduction(experiment, lambda candidate: len(candidate.plan.cuts) == 3).run().plan.cuts == (1, 2, 3)
 
