@@ -400,6 +400,11 @@ class IgnoresEnd(Correct):
         return self.reply() in (250, 255, self.ignored)
 
 
+class CallsIntermediateReplySuccess(Correct):
+    def end(self) -> bool:
+        return self.reply() < 400
+
+
 class IgnoresDeferral(IgnoresEnd):
     ignored = 451
 

@@ -146,6 +146,7 @@ def _malformed() -> Iterator[Behaviour]:
     for key, reply in product(("END", "DATA"), _MALFORMED):
         yield _with(_BARE, Answer(key, reply, then=Then.CLOSE))
     yield _with(_BARE, Answer("DATA", b"hello\r\n"))
+    yield _with(_BARE, Answer("END", b"354 Go on\r\n", then=Then.CLOSE))  # well-formed, but no acceptance
     refused = Answer("END", _REFUSALS["END"][0], then=Then.CLOSE)
     yield _with(_BARE, Answer("DATA", b"354 Go ahead\r\n250 2.0.0 Early\r\n"), refused)
     yield _with(_BARE, Answer("RCPT", b"250 OK\r\n354 Go ahead\r\n250 2.0.0 Early\r\n"), refused)

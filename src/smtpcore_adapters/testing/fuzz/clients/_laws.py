@@ -243,8 +243,7 @@ def _offers(evidence: ClientEvidence) -> Iterator[Violation]:
 def _parameters(turn: Turn) -> Iterator[Violation]:
     if "SMTPUTF8" not in turn.offers and turn.sent and not turn.sent.octets.isascii():
         yield _broken(turn.verb, "an address beyond ASCII without an offer of SMTPUTF8", "RFC 6531 3.2")
-    for parameter in turn.text.rpartition(">")[2].split():
-        name = parameter.partition("=")[0].upper()
+    for name in _names_in(turn.text):
         if not any(keyword in turn.offers for keyword in _PARAMETERS.get(name, (name,))):
             yield _broken(turn.verb, f"the parameter {name} of an extension that is not offered")
 
@@ -479,7 +478,13 @@ def _parameter_names(line: Line) -> list[str]:
     if line.verb not in ("MAIL", "RCPT"):
         return []
 
-    return [parameter.partition("=")[0].upper() for parameter in line.text.rpartition(">")[2].split()]
+    return _names_in(line.text)
+
+
+def _names_in(text: str) -> list[str]:
+    """Return the names of the parameters in a line of MAIL or RCPT; none if the path has no brackets."""
+    _, bracket, parameters = text.rpartition(">")
+    return [parameter.partition("=")[0].upper() for parameter in parameters.split()] if bracket else []
 
 
 CLIENT_LAWS: tuple[ClientLaw, ...] = (

@@ -64,6 +64,7 @@ SLOW: dict[Callable[..., Correct], str] = {
     broken.SendsMessageAfter421: "refusals",
     broken.CallsCloseSuccess: "report",
     broken.Ignores421: "report",
+    broken.CallsIntermediateReplySuccess: "report",
     broken.CallsMissingReplySuccess: "report",
     broken.NeedsReplyToQuit: "report",
     broken.NeedsSuccessOfQuit: "report",

@@ -326,6 +326,12 @@ def test_plaintext_and_certificates_are_not_trusted(client: type[Correct], behav
     assert found[:1] == ([("tls", text)] if text else [])
 
 
+def test_address_without_brackets_is_no_parameter() -> None:
+    evidence = evidence_of(b"EHLO c.example\r\n", b"MAIL FROM: a@c.example\r\n", result=False)
+
+    assert [violation.law for violation in violations_of(evidence)] == ["form"]
+
+
 def test_used_words_are_verbs_of_extensions_and_parameters() -> None:
     behaviour = Behaviour(mechanisms=("PLAIN",))
     lines = (b"EHLO c\r\n", b"AUTH PLAIN x\r\n", b"MAIL FROM:<> SIZE=1 BODY=7BIT\r\n", b"NOOP\r\n")
