@@ -115,7 +115,7 @@ class Generator:
         yield self._one(*self._envelope, _BODY, _BODY)
         yield self._one(*self._envelope, _BODY, rcpt, _BODY)
         yield self._one(*self._envelope, _BODY, self._mail, _BODY)
-        yield self._one(*self._envelope, _BODY, *self._envelope, _BODY)
+        yield self._one(*self._envelope, _BODY, *self._envelope, _BODY, self._mail)
         yield self._one(rcpt, _BODY)
         yield self._one(self._mail, _BODY, rcpt, _BODY)
         yield self._one(LineStep(b"MAIL FROM:<@>"), rcpt, _BODY)
