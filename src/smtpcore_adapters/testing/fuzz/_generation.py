@@ -155,7 +155,7 @@ class Generator:
         for group in groups:
             yield Experiment(Plan((self._hello, *group), is_pipelined=True), Kind.PIPELINING)
         for before, after in product(
-            (self._envelope, (self._mail,), message), (message, (self._mail, _BODY), (_BODY,))
+            (self._envelope, (self._mail,), (LineStep(b"NOOP"),), message), (message, (self._mail, _BODY), (_BODY,))
         ):
             yield Experiment(Plan((self._hello, *before, RSET, *after)), Kind.RESET)
 
