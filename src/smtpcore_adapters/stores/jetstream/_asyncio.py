@@ -21,7 +21,7 @@ import nats.aio.client
 import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
-from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StreamConfig
+from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.client import JetStreamContext
 
 from smtpcore import Reply
@@ -318,12 +318,33 @@ class Link:
                 f"{self.cluster}: the stream {found.name} has replicas={replicas}, and {self.cluster.replicas} are "
                 "required: change the stream, or the option replicas"
             )
+        fault = self._fault_of(found)
+        if fault:
+            raise StoreUnavailable(f"{self.cluster}: the stream {found.name} {fault}")
+
+    def _fault_of(self, found: StreamConfig) -> str:
+        """Return why this stream may lose or double a message that it has acknowledged, or an empty text."""
+        # Each chunk of a body has a subject of its own, so the stream of bodies needs one message of a subject only.
+        is_limited_by_subject = found.name == self.cluster.stream and (found.max_msgs_per_subject or 0) > 0
         is_limited = max(found.max_msgs or 0, found.max_bytes or 0) > 0
-        if is_limited and found.discard != DiscardPolicy.NEW:
-            raise StoreUnavailable(
-                f"{self.cluster}: the stream {found.name} drops old messages when it is full: set its discard policy "
-                "to new"
-            )
+        window = found.duplicate_window or 0
+        faults = {
+            "drops old messages when it is full: set its discard policy to new": (
+                is_limited and found.discard != DiscardPolicy.NEW
+            ),
+            "drops the older messages of a domain: remove its limit of messages per subject": (
+                is_limited_by_subject and not found.discard_new_per_subject
+            ),
+            "drops messages without a consumer: it must not have the retention policy interest": (
+                found.retention == RetentionPolicy.INTEREST
+            ),
+            "is in memory, so a restart loses it: use the storage file": found.storage == StorageType.MEMORY,
+            "does not acknowledge messages: remove its option no_ack": bool(found.no_ack),
+            f"finds duplicates for {window:g} seconds only: set its duplicate window to {DUPLICATES:g} seconds": (
+                window < self.cluster.timeout
+            ),
+        }
+        return next((text for text, is_true in faults.items() if is_true), "")
 
     # Consumers
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trustme
-from nats.js.api import StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.client import JetStreamContext
 
 from benchmarks.ports import reserved_ports
@@ -254,6 +254,38 @@ def test_stream_with_too_few_copies_is_not_used(found: Streams) -> None:
 def test_stream_that_drops_old_messages_when_it_is_full_is_not_used(found: Streams) -> None:
     create(found, max_msgs=10)
     with pytest.raises(StoreUnavailable, match="drops old messages"):
+        deliver(found.url)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"retention": RetentionPolicy.INTEREST}, "drops messages without a consumer"),
+        ({"max_msgs_per_subject": 1}, "drops the older messages of a domain"),
+        ({"max_msgs_per_subject": 1, "discard": DiscardPolicy.NEW}, "drops the older messages of a domain"),
+        ({"storage": StorageType.MEMORY}, "is in memory"),
+        ({"no_ack": True}, "does not acknowledge messages"),
+        ({"duplicate_window": 5}, "finds duplicates for 5 seconds only"),
+    ],
+)
+def test_stream_that_may_lose_or_double_messages_is_not_used(
+    config: dict[str, Any], reason: str, found: Streams
+) -> None:
+    create(found, **config)
+    with pytest.raises(StoreUnavailable, match=reason):
+        deliver(found.url)
+
+
+def test_stream_of_bodies_that_may_lose_chunks_is_not_used(found: Streams) -> None:
+    create(found, name=f"{found.name}_bodies", subjects=[f"{found.name}.body.>"], retention=RetentionPolicy.INTEREST)
+    with pytest.raises(StoreUnavailable, match=r"_bodies drops messages without a consumer"):
+        deliver(found.url)
+
+
+def test_stream_that_refuses_further_messages_of_a_domain_is_full(found: Streams) -> None:
+    create(found, max_msgs_per_subject=1, discard=DiscardPolicy.NEW, discard_new_per_subject=True)
+    deliver(found.url)
+    with pytest.raises(StoreFull, match="maximum messages per subject exceeded"):
         deliver(found.url)
 
 
