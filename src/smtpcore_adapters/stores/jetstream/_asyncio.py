@@ -349,11 +349,24 @@ class Link:
     # Consumers
 
     async def subscribe(self, config: ConsumerConfig) -> JetStreamContext.PullSubscription:
-        """Create a durable consumer, or find the consumer that exists, and return a subscription to it."""
+        """Create a durable consumer, or find the consumer that exists, and return a subscription to it.
+
+        Raises `StoreUnavailable` if the consumer that exists reads other subjects: the server would change them, and
+        other programs would get the wrong messages.
+        """
+        name = config.durable_name
+        assert name, "a durable consumer has a name"
 
         async def once(context: JetStreamContext, seconds: float) -> JetStreamContext.PullSubscription:
+            with suppress(nats.js.errors.NotFoundError):
+                found = (await context.consumer_info(self.cluster.stream, name, timeout=seconds)).config
+                if found.filter_subject != config.filter_subject:
+                    raise StoreUnavailable(
+                        f"{self.cluster}: the queue {name} reads {found.filter_subject}, not {config.filter_subject}: "
+                        "use another durable name, or delete this consumer"
+                    )
             await context.add_consumer(self.cluster.stream, config, timeout=seconds)
-            return await context.pull_subscribe_bind(config.durable_name, self.cluster.stream)
+            return await context.pull_subscribe_bind(name, self.cluster.stream)
 
         return await self.attempt(once)
 
@@ -458,6 +471,11 @@ def _login(cluster: Cluster, give: Callable[[str], str]) -> dict[str, Any]:
     if cluster.token is not None:
         options["token"] = partial(give, cluster.token)
     return options
+
+
+async def pause(seconds: float) -> None:
+    """Wait before another attempt."""
+    await asyncio.sleep(seconds)
 
 
 def check_asyncio() -> None:

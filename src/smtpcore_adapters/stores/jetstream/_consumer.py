@@ -6,6 +6,10 @@
 #
 # The results of an attempt are stored before the message is handed back to the queue: recipients that have the message
 # do not get it again. The time of the next attempt is stored with them, because a new leader may forget the delay.
+#
+# The results are read for a message that was delivered before. The number of deliveries belongs to the consumer in the
+# cluster, and begins again if the consumer is deleted or has another name. So the results are also read for messages
+# that are older than the subscription.
 
 import json
 import logging
@@ -26,7 +30,7 @@ from smtpcore import Path, Rcpt, Reply
 
 from .._envelope import Envelope
 from .._store import StoreFull, StoreUnavailable
-from ._asyncio import Link, check_asyncio
+from ._asyncio import Link, check_asyncio, pause
 from ._options import JetStreamOptions, cluster_of
 from ._records import Record, State, domain_token, parse_record, parse_state
 
@@ -36,6 +40,8 @@ ACK_WAIT = 60.0
 """The default of the option `ack_wait` of `consume`, in seconds."""
 _FETCH = 5.0  # seconds of a request for a message; a new leader does not know the requests to the old one
 _UNREADABLE = 3600.0  # seconds until a record that cannot be read is tried again, perhaps by a newer version
+_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
+"""Seconds before another attempt to consume after a failure: the pause doubles with each failure in a row."""
 _MOST_PENDING = 100_000  # a message that waits for its next attempt counts too
 _NEW, _DEAD = "new", "dead"
 _match_durable = re.compile(r"[A-Za-z0-9_-]{1,32}").fullmatch
@@ -117,7 +123,8 @@ class QueuedMessage:
 
         If the cluster has no space for the replies, the next attempt begins without them, and the log gets a record.
         """
-        state = State(self.attempts + 1, time.time() + after, self.replies)
+        number = self._taken.metadata.sequence.stream
+        state = State(self.attempts + 1, time.time() + after, self.replies, number)
         subject = state_subject(self._link, self._taken, self.envelope)
         try:
             await self._link.publish(self._link.cluster.bodies, subject, state.encode(), None)
@@ -171,7 +178,8 @@ async def consume(
 
     Args:
         url: the URL of the stream: see `JetStream`.
-        durable: the name of the queue. Programs with the same name share its messages.
+        durable: the name of the queue. Programs with the same name share its messages, and need the same
+            `domain`. The dead letters are a queue of their own.
         domain: the domain of the first recipient, by default all domains. Two queues must not have a domain in common.
         dead: whether to read the dead letters in place of the new messages.
         ack_wait: seconds after which a message is delivered again if its program has ended, at least 1.
@@ -188,7 +196,7 @@ async def consume(
     check_asyncio()
     kind, place = _DEAD if dead else _NEW, domain_token(Path(f"postmaster@{domain}")) if domain else "*"
     config = ConsumerConfig(
-        durable_name=durable,
+        durable_name=f"{durable}_{kind}" if dead else durable,
         filter_subject=f"{cluster.stream}.{kind}.{place}",
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ack_wait,
@@ -214,49 +222,67 @@ class _Queue:
         self._config = config
         self._ack_wait = ack_wait
         self._subscription: JetStreamContext.PullSubscription | None = None
+        self._subscribed = 0.0
+        """The time of the subscription, in seconds since 1970."""
+        self._pause = _PAUSE
 
     async def next(self) -> QueuedMessage | None:
         """Return the next message, or None if no message comes within some seconds."""
         try:
             if self._subscription is None:
                 self._subscription = await self.link.subscribe(self._config)
+                self._subscribed = time.time()
             taken = await self.link.next_message(self._subscription, _FETCH)
-            return await _opened(self.link, taken, self._ack_wait) if taken else None
+            self._pause = _PAUSE
+            return await self._opened(taken) if taken else None
         except (StoreFull, StoreUnavailable) as exc:
             _logger.warning("no message can be consumed now: %s", exc)
             self._subscription = None
+            await pause(self._pause)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             return None
 
+    async def _opened(self, taken: Msg) -> QueuedMessage | None:
+        """Return the message, or None for a message that cannot be delivered now."""
+        link = self.link
+        try:
+            record = parse_record(taken.data)
+            state = await self._state_of(taken, record.envelope)
+        except ValueError as exc:
+            _logger.error("%s: record %d: %s", link.cluster, taken.metadata.sequence.stream, exc)
+            await link.request(taken.reply, _later(_UNREADABLE))
+            return None
 
-async def _opened(link: Link, taken: Msg, ack_wait: float) -> QueuedMessage | None:
-    """Return the message, or None for a message that cannot be delivered now."""
-    try:
-        record = parse_record(taken.data)
-    except ValueError as exc:
-        _logger.error("%s: record %d: %s", link.cluster, taken.metadata.sequence.stream, exc)
-        await link.request(taken.reply, _later(_UNREADABLE))
-        return None
+        wait = state.due - time.time()
+        if wait > _EARLY:
+            await link.request(taken.reply, _later(wait))
+            return None
 
-    state = State()
-    if taken.metadata.num_delivered > 1:
-        stored = await link.get(link.cluster.bodies, state_subject(link, taken, record.envelope), newest=True)
-        state = parse_state(stored) if stored else state
+        return QueuedMessage(link, taken, record, state, self._ack_wait)
 
-    wait = state.due - time.time()
-    if wait > _EARLY:
-        await link.request(taken.reply, _later(wait))
-        return None
+    async def _state_of(self, taken: Msg, envelope: Envelope) -> State:
+        """Return the results of earlier attempts. Raises `ValueError` if they cannot be read."""
+        is_new = taken.metadata.timestamp.timestamp() > self._subscribed + _SKEW
+        if is_new and taken.metadata.num_delivered == 1:
+            return State()
 
-    return QueuedMessage(link, taken, record, state, ack_wait)
+        stored = await self.link.get(self.link.cluster.bodies, state_subject(self.link, taken, envelope), newest=True)
+        state = parse_state(stored) if stored else State()
+        return state if state.record in (0, taken.metadata.sequence.stream) else State()
 
 
 def state_subject(link: Link, taken: Msg, envelope: Envelope) -> str:
-    """Return the subject of the state of a message."""
+    """Return the subject of the state of a message.
+
+    In a stream that keeps its messages for several queues, each queue has its own results.
+    """
     name = "dead" if taken.subject.split(".")[1] == _DEAD else "state"
-    return f"{link.cluster.stream}.body.{envelope.key}.{name}"
+    queue = "" if link.is_queue else f"_{taken.metadata.consumer}"
+    return f"{link.cluster.stream}.body.{envelope.key}.{name}{queue}"
 
 
 _EARLY = 1.0  # seconds; the clocks of the machines differ
+_SKEW = 60.0  # seconds by which the clocks may differ, for a message that seems to be newer than the subscription
 
 
 def _later(seconds: float) -> bytes:

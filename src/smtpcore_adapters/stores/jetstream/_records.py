@@ -27,6 +27,9 @@ from .._envelope import Envelope
 VERSION = 1
 """The version of the form of a record."""
 
+_WRONG = (KeyError, TypeError, AttributeError, OverflowError, RecursionError, LocalProtocolError)
+"""The exceptions, besides `ValueError`, of values that have another form."""
+_match_key = re.compile(r"[\w-]{1,255}", re.ASCII).fullmatch
 _sub_special = re.compile(r"[^\w-]").sub
 
 
@@ -72,9 +75,12 @@ def parse_record(data: bytes) -> Record:
             replies=replies_of_json(values["replies"]),
             body=data[end + 1 :],
         )
-    except (KeyError, TypeError, AttributeError, LocalProtocolError) as exc:
-        raise ValueError(f"this is not the record of a message: {exc!r}") from exc
+    except _WRONG as exc:
+        raise ValueError(f"this is not the record of a message: {exc!r:.200}") from exc
 
+    # The key is a part of subjects, in which `*` and `>` would mean the chunks of other messages.
+    if not _match_key(record.envelope.key) or not record.envelope.recipients:
+        raise ValueError("this is not the record of a message: its key or its recipients are wrong")
     if not record.chunks and len(record.body) != record.size:
         raise ValueError(f"the body has {len(record.body)} octets, and its record says {record.size}")
 
@@ -105,17 +111,28 @@ class State:
     """The time before which there is no further attempt, in seconds since 1970."""
     replies: Mapping[str, Reply] = field(default_factory=dict[str, Reply])
     """The decisive replies by recipient: for recipients that need no further attempt."""
+    record: int = 0
+    """The number of the record in its stream, because a message that was given up may be stored again; 0 if unknown."""
 
     def encode(self) -> bytes:
         """Return the octets of the state."""
-        values = {"attempts": self.attempts, "due": self.due, "replies": replies_as_json(self.replies)}
+        values = {
+            "attempts": self.attempts,
+            "due": self.due,
+            "replies": replies_as_json(self.replies),
+            "record": self.record,
+        }
         return json.dumps(values).encode()
 
 
 def parse_state(data: bytes) -> State:
-    """Return the state that `encode` has made."""
-    values = json.loads(data)
-    return State(values["attempts"], values["due"], replies_of_json(values["replies"]))
+    """Return the state that `encode` has made. Raises `ValueError` for other octets."""
+    try:
+        values = json.loads(data)
+        attempts, due, record = int(values["attempts"]), float(values["due"]), int(values.get("record", 0))
+        return State(attempts, due, replies_of_json(values["replies"]), record)
+    except _WRONG as exc:
+        raise ValueError(f"these are not the results of a message: {exc!r:.200}") from exc
 
 
 def record_of(envelope: Envelope, size: int, *, chunks: int = 0, body: bytes = b"") -> Record:

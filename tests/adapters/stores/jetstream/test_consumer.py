@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
+from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StreamConfig
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
@@ -18,6 +18,8 @@ from smtpcore import Reply
 from smtpcore_adapters.stores import StoreUnavailable
 from smtpcore_adapters.stores.jetstream import JetStream, QueuedMessage, consume
 from smtpcore_adapters.stores.jetstream import _consumer as consumer
+from smtpcore_adapters.stores.jetstream._asyncio import Link
+from smtpcore_adapters.stores.jetstream._options import cluster_of
 from tests.adapters.stores.jetstreams import Streams, make_envelope, put
 from tests.adapters.stores.nats_servers import needs_nats
 
@@ -218,6 +220,90 @@ def test_record_that_cannot_be_read_stays_in_the_stream(found: Streams, caplog: 
     assert "record 1: Expecting value" in caplog.text
 
 
+def test_message_whose_results_cannot_be_read_stays_in_the_stream(
+    found: Streams, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(messages: AsyncGenerator[QueuedMessage, None]) -> None:
+        store = JetStream(found.url, replicas=1)
+        key = await put(store, b"A: b\r\n")
+
+        async def publish(context: JetStreamContext) -> None:
+            await context.publish(f"{found.name}.body.{key}.state", b"garbage")
+
+        await asyncio.to_thread(found.run, publish)
+        await put(store, b"C: d\r\n")
+        message = await anext(messages)
+        assert await message.read() == b"C: d\r\n"
+        await message.ack()
+
+    play(found, script=script)
+    assert found.subjects(found.name) == [f"{found.name}.new.s_example"]
+    assert "record 1: Expecting value" in caplog.text
+
+
+def test_queue_that_reads_another_domain_is_not_changed(found: Streams) -> None:
+    async def script(messages: AsyncGenerator[QueuedMessage, None]) -> None:
+        await (await anext(messages)).ack()
+        link = Link(cluster_of(found.url, replicas=1))
+        config = ConsumerConfig(durable_name="test", filter_subject=f"{found.name}.new.other_example")
+        with pytest.raises(StoreUnavailable, match=rf"the queue test reads {found.name}\.new\.\*, not"):
+            await link.subscribe(config)
+        await link.close()
+
+    play(found, [b"A: b\r\n"], script=script)
+
+
+def test_results_survive_the_loss_of_the_queue(found: Streams) -> None:
+    async def script(messages: AsyncGenerator[QueuedMessage, None]) -> None:
+        message = await anext(messages)
+        message.replies["u@s.example"] = YES
+        await message.retry(0.1)
+
+    async def delete(context: JetStreamContext) -> None:
+        await context.delete_consumer(found.name, "test")
+
+    async def script_again(messages: AsyncGenerator[QueuedMessage, None]) -> None:
+        message = await anext(messages)
+        assert (message.attempts, message.replies) == (1, {"u@s.example": YES})
+        await message.ack()
+
+    play(found, [b"A: b\r\n"], script=script)
+    found.run(delete)
+    play(found, script=script_again)
+
+
+def test_message_that_is_newer_than_the_subscription_has_no_results_yet(
+    found: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*args: object, **options: object) -> None:
+        raise AssertionError("the results were read")
+
+    monkeypatch.setattr(consumer, "_SKEW", -3600.0)
+    monkeypatch.setattr(Link, "get", fail)
+
+    async def script(messages: AsyncGenerator[QueuedMessage, None]) -> None:
+        await (await anext(messages)).ack()
+
+    play(found, [b"A: b\r\n"], script=script)
+
+
+def test_each_queue_of_a_stream_has_its_own_results(found: Streams) -> None:
+    async def add(context: JetStreamContext) -> None:
+        subjects = [f"{found.name}.new.*", f"{found.name}.dead.*"]
+        await context.add_stream(StreamConfig(name=found.name, subjects=subjects, retention=RetentionPolicy.LIMITS))
+
+    async def script(messages: AsyncGenerator[QueuedMessage, None]) -> None:
+        message = await anext(messages)
+        message.replies["u@s.example"] = YES
+        await message.retry(0.1)
+        async with aclosing(consume(found.url, durable="other", replicas=1)) as others:
+            assert (await anext(others)).replies == {}
+        assert (await anext(messages)).replies == {"u@s.example": YES}
+
+    found.run(add)
+    play(found, [b"A: b\r\n"], script=script)
+
+
 def test_body_without_one_of_its_chunks_is_an_error(found: Streams) -> None:
     async def script(messages: AsyncGenerator[QueuedMessage, None]) -> None:
         message = await anext(messages)
@@ -267,16 +353,22 @@ def test_queue_that_was_deleted_is_created_again(
     assert "the queue is lost" in caplog.text
 
 
-def test_consumer_waits_for_a_cluster(caplog: pytest.LogCaptureFixture) -> None:
+def test_consumer_waits_for_a_cluster_with_growing_pauses(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(consumer, "_LONGEST_PAUSE", 0.15)
+
     async def main() -> None:
-        async with aclosing(consume("nats://127.0.0.1:1/MAIL", durable="test", timeout=0.05)) as messages:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await anext(messages)
+        cluster = cluster_of("nats://127.0.0.1:1/MAIL", timeout=0.05)
+        queue = consumer._Queue(Link(cluster), ConsumerConfig(durable_name="test"), 60.0)
+        assert await queue.next() is None
+        assert queue._pause == 0.15
+        assert await queue.next() is None
+        await queue.link.close()
 
     caplog.set_level(logging.WARNING)
     asyncio.run(main())
-    assert caplog.text.count("no message can be consumed now") >= 2
+    assert caplog.text.count("no message can be consumed now") == 2
 
 
 def test_chunks_are_kept_in_a_stream_with_several_queues(found: Streams) -> None:

@@ -38,7 +38,21 @@ def test_record_of_a_long_message_counts_its_chunks() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"x", b"{}\n", b"[]\n", b"null\n", b'{"version":1}\n', b'{"version":1,"envelope":{}}\n']
+    "data",
+    [
+        b"",
+        b"x",
+        b"{}\n",
+        b"[]\n",
+        b"null\n",
+        b'{"version":1}\n',
+        b'{"version":1,"envelope":{}}\n',
+        pytest.param(b"[" * 100_000 + b"\n", id="deep"),
+        Record(envelope=ENVELOPE, size=1, chunks=1).encode().replace(b'"size":1', b'"size":1e999'),
+        Record(envelope=replace(ENVELOPE, key=">"), size=0).encode(),
+        Record(envelope=replace(ENVELOPE, key="a.b"), size=0).encode(),
+        Record(envelope=replace(ENVELOPE, recipients=()), size=0).encode(),
+    ],
 )
 def test_other_octets_are_no_record(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"is not the record|is not an envelope|Expecting value"):
@@ -56,8 +70,18 @@ def test_record_whose_body_was_cut_is_refused() -> None:
 
 
 def test_state_has_the_decided_recipients() -> None:
-    state = State(3, 1234.5, {"u@example.org": Reply(250, "OK", enhanced="2.1.5")})
+    state = State(3, 1234.5, {"u@example.org": Reply(250, "OK", enhanced="2.1.5")}, 7)
     assert parse_state(state.encode()) == state
+
+
+def test_state_of_an_older_version_belongs_to_every_record() -> None:
+    assert parse_state(b'{"attempts":1,"due":2.0,"replies":{}}') == State(1, 2.0, {}, 0)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"[]", b"{}", b'{"attempts":1e999,"due":0,"replies":{}}'])
+def test_other_octets_are_no_state(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"not the results|Expecting value"):
+        parse_state(data)
 
 
 @pytest.mark.parametrize(
