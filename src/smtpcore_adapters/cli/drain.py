@@ -110,12 +110,26 @@ def _runner(
         from ..stores.jetstream import JetStream
 
         JetStream(url, **of_cluster)  # raises for impossible options
+        _check_not_the_same(source, destination)
         delivery = make_delivery(destination, hostname, concurrency)
     except OSError as exc:
         raise ValueError(f"cannot read {exc.filename}: {exc.strerror}") from exc
 
     schedule = Schedule(delays=tuple(retry) or Schedule().delays, give_up=give_up * _DAY)
     return partial(run, url, delivery, schedule=schedule, concurrency=concurrency, **options, **of_cluster)
+
+
+def _check_not_the_same(source: Target, destination: Target) -> None:
+    # The queue would take its own message for a duplicate, and delete the message.
+    if destination.scheme == "nats":
+        (servers, stream), (others, other) = _place_of(source), _place_of(destination)
+        if stream == other and servers & others:
+            raise ValueError(f"{destination.url} is the queue itself: deliver to another stream")
+
+
+def _place_of(target: Target) -> tuple[set[str], str]:
+    servers, _, stream = target.path.removeprefix("//").rpartition("/")
+    return {server if ":" in server.rpartition("]")[2] else f"{server}:4222" for server in servers.split(",")}, stream
 
 
 def make_delivery(target: Target, hostname: str | None, concurrency: int) -> "Deliver":

@@ -102,6 +102,22 @@ def run(url: str, deliver: Deliver, **options: Any) -> None:
     asyncio.run(drain(url, deliver, handle_signals=True, **options))
 
 
+def _checked(replies: object) -> Mapping[str, Reply]:
+    """Return the result of a `Deliver`. Raises `TypeError` for another type, before the message is decided about."""
+    if not isinstance(replies, Mapping) or not all(map(_is_decision, replies.values())):
+        raise TypeError(f"deliver returned {replies!r:.200}: return a 2yz, 4yz or 5yz Reply for each address")
+
+    return replies
+
+
+def _is_decision(reply: object) -> bool:
+    return isinstance(reply, Reply) and reply.code // 100 != 3
+
+
+def _addresses(message: QueuedMessage) -> list[str]:
+    return [rcpt.forward_path.address for rcpt in message.recipients]
+
+
 class _Workers:
     """Tasks that deliver one message after the other."""
 
@@ -147,14 +163,15 @@ class _Workers:
                     return
 
     async def _handle(self, message: QueuedMessage) -> None:
+        replies: Mapping[str, Reply] = {}
         try:
-            replies = await self._deliver(message, self._runtime)
+            # A dead letter that waits for space has no recipients left to deliver to.
+            if message.recipients:
+                replies = _checked(await self._deliver(message, self._runtime))
         except StoreUnavailable as exc:  # the body could not be read
             _logger.warning("message %s is not delivered now: %s", message.envelope.key, exc)
-            replies = {}
         except Exception:
             _logger.exception("message %s is not delivered now", message.envelope.key)
-            replies = {}
 
         await self._conclude(message, replies)
 
@@ -174,6 +191,9 @@ class _Workers:
                 await message.retry(delay)
                 return
 
+        # Each recipient keeps its own reply, also a temporary one, in the dead letter.
+        remaining = set(_addresses(message))
+        message.replies |= {address: reply for address, reply in replies.items() if address in remaining}
         refused = {address: reply for address, reply in message.replies.items() if not reply.is_positive}
         if message.recipients or refused:
             reply = next(iter(refused.values()), last)

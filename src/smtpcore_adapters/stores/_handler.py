@@ -158,7 +158,18 @@ def _failed(envelope: Envelope, exc: Exception) -> Reply:
     return Reply(451, f"Message {envelope.id} could not be stored", enhanced="4.3.0")
 
 
+def _check_results(envelope: Envelope, results: Any) -> None:
+    # Otherwise a mistake of a store could become a 250.
+    if not isinstance(results, Sequence) or not all(isinstance(reply, Reply) for reply in results):
+        raise TypeError(f"commit returned {results!r:.200}: return a name, or a Reply for each recipient")
+    if len(results) != len(envelope.recipients):
+        raise ValueError(f"commit returned {len(results)} replies for {len(envelope.recipients)} recipients")
+    if any(300 <= reply.code < 400 for reply in results):
+        raise ValueError(f"commit returned {results!r:.200}: a 3yz reply neither accepts nor refuses a message")
+
+
 def _answer(envelope: Envelope, results: Sequence[Reply]) -> Reply | list[Reply]:
+    _check_results(envelope, results)
     paths = [rcpt.forward_path for rcpt in envelope.recipients]
     replies = [presentable(reply) for reply in results]
     refused = [(path, reply) for path, reply in zip(paths, replies, strict=True) if not reply.is_positive]

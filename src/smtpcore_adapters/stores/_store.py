@@ -44,6 +44,9 @@ class StoreRefusal(Exception):
     """The store does not accept the message."""
 
     def __init__(self, reply: Reply) -> None:
+        if reply.code < 400:
+            raise ValueError(f"{reply!r} does not refuse a message: use a Reply with a code from 400 to 599")
+
         super().__init__(str(reply))
         self.reply: Reply = reply
         """The reply to the client, 4yz or 5yz. Codes that would end the session are replaced."""

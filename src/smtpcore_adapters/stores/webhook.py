@@ -365,26 +365,29 @@ class _WebhookWriter:
     def _results(self, body: bytes) -> Sequence[Reply]:
         """Return the results of the recipients in the answer, empty if it has no results."""
         try:
-            value: Mapping[str, Any] = json.loads(body)
-            replies = [_reply(result) for result in _results_in(value)]
+            results = _results_in(json.loads(body))
+            replies = None if results is None else [_reply(result) for result in results]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, LocalProtocolError) as exc:
             raise StoreUnavailable(f"answered with JSON that has no valid results: {exc!r:.200}") from exc
 
-        if replies and len(replies) != len(self._envelope.recipients):
+        if replies is not None and len(replies) != len(self._envelope.recipients):
             text = f"answered with {len(replies)} results for {len(self._envelope.recipients)} recipients"
             raise StoreUnavailable(text)
 
-        return replies
+        return replies or []
 
     def _failed(self, exc: Exception) -> StoreUnavailable:
         return StoreUnavailable(f"{self._origin}: {exc}")
 
 
-def _results_in(value: Mapping[str, Any]) -> list[Any]:
-    try:
-        results: list[Any] = value["results"]
-    except (KeyError, TypeError):
-        return []  # another value
+def _results_in(value: object) -> list[Any] | None:
+    """Return the results, or None for another value. Raises `TypeError` for results that are not a list."""
+    if not isinstance(value, dict) or "results" not in value:
+        return None
+
+    results: object = value["results"]
+    if not isinstance(results, list):
+        raise TypeError("the results are not a list")
 
     return results
 

@@ -33,6 +33,8 @@ SOURCE = "nats://a/MAIL"
         (SOURCE, "smtp://a?xclient=true", "xclient has no effect here"),
         (SOURCE, "smtp://a?user=u", "user and password_file need each other"),
         (SOURCE, "mail:x", "is not a destination"),
+        (SOURCE, SOURCE, "nats://a/MAIL is the queue itself"),
+        (SOURCE, "nats://b,a:4222/MAIL?replicas=1", "is the queue itself"),
     ],
 )
 def test_wrong_arguments_are_one_line(source: str, destination: str, reason: str, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.adapters.stores.nats_servers import needs_nats
 from .queues import FakeMessage
 
 YES, NO, LATER = Reply(250, "OK"), Reply(550, "No"), Reply(450, "Later")
+BUSY = Reply(452, "Too many", enhanced="4.5.3")
 
 
 class Answers:
@@ -61,8 +62,9 @@ def play(monkeypatch: pytest.MonkeyPatch, *messages: FakeMessage, deliver: Any, 
         ((YES, NO), 0, ("fail", 451), (YES, NO)),
         ((YES, LATER), 0, ("retry", 2), (YES,)),
         ((NO, LATER), 0, ("retry", 2), (NO,)),
-        ((LATER, LATER), 5 * 86400, ("fail", 450), ()),
-        ((YES, LATER), 5 * 86400, ("fail", 450), (YES,)),
+        ((LATER, LATER), 5 * 86400, ("fail", 450), (LATER, LATER)),
+        ((YES, LATER), 5 * 86400, ("fail", 450), (YES, LATER)),
+        ((LATER, BUSY), 5 * 86400, ("fail", 452), (LATER, BUSY)),
     ],
 )
 def test_replies_decide_about_the_message(
@@ -84,12 +86,33 @@ async def break_down(message: QueuedMessage, runtime: Runtime) -> Mapping[str, R
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize(("deliver", "reason"), [(read, "lacks its chunk 0"), (break_down, "ZeroDivisionError")])
+async def return_none(message: QueuedMessage, runtime: Runtime) -> None:
+    return None
+
+
+async def return_texts(message: QueuedMessage, runtime: Runtime) -> Mapping[str, str]:
+    return {"u@s.example": "250 OK"}
+
+
+async def return_354(message: QueuedMessage, runtime: Runtime) -> Mapping[str, Reply]:
+    return {"u@s.example": Reply(354, "Go ahead")}
+
+
+@pytest.mark.parametrize(
+    ("deliver", "reason"),
+    [
+        (return_354, "deliver returned {'u@s.example': Reply(354"),
+        (read, "lacks its chunk 0"),
+        (break_down, "ZeroDivisionError"),
+        (return_none, "deliver returned None"),
+        (return_texts, "deliver returned {'u@s.example': '250 OK'}"),
+    ],
+)
 def test_message_that_cannot_be_read_or_delivered_is_tried_again(
     deliver: object, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     message, other = FakeMessage(), FakeMessage()
-    message.is_broken = True
+    message.is_broken = deliver is read
     play(monkeypatch, message, other, deliver=deliver)
     assert message.decisions == other.decisions == [("retry", 2)]
     assert reason in caplog.text
@@ -111,6 +134,13 @@ def test_dead_letter_waits_for_space(monkeypatch: pytest.MonkeyPatch, caplog: py
     play(monkeypatch, message, deliver=Answers(NO))
     assert message.decisions == [("retry", 7)]
     assert "cannot be a dead letter yet: maximum bytes exceeded" in caplog.text
+
+
+def test_message_without_recipients_is_not_delivered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = FakeMessage("u@s.example")
+    message.replies["u@s.example"] = NO
+    play(monkeypatch, message, deliver=break_down)
+    assert message.decisions == [("fail", 451)]
 
 
 def test_impossible_arguments_are_refused() -> None:

@@ -4,6 +4,7 @@ import errno
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -196,12 +197,30 @@ FINE = Reply(250, "fine", enhanced="2.0.0")
         ([UNKNOWN, FULL], "452 4.2.2 full"),
         ([FINE, UNKNOWN], "550-5.1.1 Accepted for 1 of 2 recipients\n550 5.1.1 v@s.example: unknown"),
         ([FINE], "451"),
+        ([FINE, FINE, FINE], "451"),
+        ([FINE, Reply(354, "more")], "451"),
+        ([FINE, "250 fine"], "451"),
+        (Reply(250, "one for all"), "451"),
     ],
 )
-def test_client_of_smtp_gets_one_reply(results: list[Reply], expected: str, store: MemoryStore) -> None:
+def test_client_of_smtp_gets_one_reply(results: Any, expected: str, store: MemoryStore) -> None:
     store.results = results
     dialogue = session(accepting(store.handler)).send(EHLO + TWO, b"x\r\n.\r\n").end()
     assert dialogue.replies[-1].startswith(expected)
+
+
+@pytest.mark.parametrize("reply", [Reply(250, "fine"), Reply(354, "more")])
+def test_refusal_of_a_store_needs_a_negative_reply(reply: Reply, store: MemoryStore) -> None:
+    with pytest.raises(ValueError, match="does not refuse a message"):
+        StoreRefusal(reply)
+
+    async def fail(name: str, number: int) -> None:
+        if name == "commit":
+            raise StoreRefusal(reply)
+
+    store.on_step = fail
+    assert deliver(store, LARGE + b".\r\n").codes[-1] == 451
+    assert (store.stored, store.open_writers) == ([], [])
 
 
 def test_client_of_lmtp_gets_the_results_of_the_recipients(store: MemoryStore) -> None:

@@ -309,7 +309,7 @@ def test_client_of_lmtp_gets_the_result_of_each_recipient() -> None:
 
 
 def test_client_of_lmtp_gets_the_same_reply_for_all_without_results() -> None:
-    for octets, code in ((OK, 250), (answer(422), 550), (results(), 250)):
+    for octets, code in ((OK, 250), (answer(422), 550), (answer(200, b'{"a": 5}', "application/json"), 250)):
         hook = lmtp(octets)
         hook.deliver(envelope=TWO)
         assert hook.dialogue.codes[-2:] == [code, code]
@@ -322,6 +322,7 @@ def test_client_of_smtp_gets_a_refusal_for_mixed_results() -> None:
 @pytest.mark.parametrize(
     "octets",
     [
+        results(),
         results(FINE),
         results(FINE, FINE, FINE),
         results(FINE, "no result"),
@@ -334,6 +335,9 @@ def test_client_of_smtp_gets_a_refusal_for_mixed_results() -> None:
         answer(200, b"{", "application/json"),
         answer(200, b"[" * 100_000, "application/json"),
         answer(200, b'{"results": 5}', "application/json"),
+        answer(200, b'{"results": {}}', "application/json"),
+        answer(200, b'{"results": ""}', "application/json"),
+        answer(200, b'{"results": null}', "application/json"),
         answer(200, b"x" * 200_000, "application/json"),
     ],
 )
