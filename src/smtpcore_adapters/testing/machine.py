@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from inspect import iscoroutinefunction
 from typing import Any, ClassVar, TypeVar
 
 from hypothesis import strategies as st
@@ -42,6 +43,8 @@ _LINES = strategies.hostile_lines().filter(lambda line: not re.match(rb"BDAT +[0
 """Hostile lines, except those after which a server discards the octets of a chunk."""
 _PATH = re.compile(rb'(?:MAIL FROM|RCPT TO):<((?:"(?:[^"\\]|\\.)*"|[^">])*)>(?: .*)?', re.IGNORECASE)
 _REPLY_LINE = re.compile(rb"[2-5][0-5][0-9](?:[ -][^\r\n\0]*)?")
+_XCLIENT_IGNORED = frozenset({500, 501, 502, 503})
+"""Refusals of XCLIENT itself; another refusal is the greeting of the app to the new client."""
 _NEVER_503 = frozenset({"MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT"})
 """Verbs for which 503 can only mean that the command is out of sequence."""
 _ENDS: list[Step] = [
@@ -76,6 +79,17 @@ _SHOWN = 100  # octets of a line in the text of the dialogue
 def _of_machine(attribute: Callable[["SessionMachine"], Sequence[T]]) -> SearchStrategy[T]:
     """Draw from a sequence that is an attribute of the machine that runs."""
     return st.runner().flatmap(lambda machine: st.sampled_from(attribute(machine)))
+
+
+def _app_of(machine: "SessionMachine") -> App[Any]:
+    """Return the app of a subclass. Raise `TypeError` if its methods cannot be used."""
+    for hook in (machine.make_app, machine.delivered, machine.replied):
+        if iscoroutinefunction(hook):
+            raise TypeError(f"{hook.__name__} must be a plain function: the machine does not await it")
+    app: object = machine.make_app()
+    if not isinstance(app, App):
+        raise TypeError(f"make_app returned {app!r}, and not an App")
+    return app
 
 
 class _Arrivals:
@@ -170,7 +184,7 @@ class SessionMachine(RuleBasedStateMachine):
         """The state of the session as the RFCs require it."""
         self.objection: frozenset[int] = frozenset()
         """The codes that may refuse the last step because it was out of sequence; empty if it was in sequence."""
-        app = self.make_app()
+        app = _app_of(self)
         served = copy(app)
         self._arrivals = _Arrivals()
         served.observers = [*app.observers, self._arrivals.observe]
@@ -184,7 +198,10 @@ class SessionMachine(RuleBasedStateMachine):
     # For subclasses
 
     def make_app(self) -> App[Any]:
-        """Return the app to test, for one run of random sessions. Override this method."""
+        """Return the app to test, for one run of random sessions. Override this method.
+
+        By default a server refuses every recipient: without a handler of RCPT in the app, no message is delivered.
+        """
         raise NotImplementedError("override make_app(), so that it returns your App")
 
     def delivered(self, message: Received) -> None:
@@ -406,7 +423,7 @@ class SessionMachine(RuleBasedStateMachine):
                     self._end_body(body, answers, size)
                 case _ if reply.is_positive:
                     self._accept(step, reply)
-                case _ if step.verb == "XCLIENT" and reply.code not in (501, 503):
+                case _ if self.trusted and step.verb == "XCLIENT" and reply.code not in _XCLIENT_IGNORED:
                     self.model.refuses = True
                 case _:
                     pass

@@ -341,6 +341,30 @@ def test_machine_needs_an_app() -> None:
         SessionMachine()
 
 
+def test_app_and_hooks_of_another_kind_are_errors() -> None:
+    class Nothing(Machine):
+        def make_app(self) -> App:
+            return None  # type: ignore[return-value]
+
+    class Awaits(Machine):
+        async def delivered(self, message: Received) -> None:  # type: ignore[override]
+            raise AssertionError
+
+    with pytest.raises(TypeError, match="make_app returned None, and not an App"):
+        Nothing()
+    with pytest.raises(TypeError, match="delivered must be a plain function"):
+        Awaits()
+
+
+@pytest.mark.parametrize("kind", [Machine, TrustedMachine])
+def test_malformed_xclient_does_not_change_the_session(kind: type[Machine]) -> None:
+    machine = connected(kind)
+    machine.mistake(b"XCLIENT ADDR=192.0.2.9", b"\r\r\n")
+    machine.command(b"VRFY u")
+
+    assert "S: 252" in machine.dialogue
+
+
 def test_machine_without_a_connection_ends() -> None:
     Machine().teardown()
 
