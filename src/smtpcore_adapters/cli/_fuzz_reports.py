@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _INTERVAL = 0.1
 """Seconds between two changes of the line on the terminal."""
 _WIDTH = 60
+_LONGEST_VERB = 20
+"""Characters of a verb in texts and in names of files; a malformed line may begin with a longer word."""
 
 
 class AnyFinding(Protocol):
@@ -91,7 +93,7 @@ def save_findings(
     for finding in findings:
         violation = finding.violation
         directory.mkdir(parents=True, exist_ok=True)
-        name = "-".join(filter(str.isalnum, [violation.law, violation.verb.lower()]))
+        name = "-".join(filter(str.isalnum, [violation.law, violation.verb.lower()[:_LONGEST_VERB]]))
         file = next(path for n in range(1, 10_000) if not (path := directory / f"{name}-{n}.json").exists())
         about = {"law": violation.law, "section": violation.section, "verb": violation.verb, "text": violation.text}
         write(file, finding, about)
@@ -113,9 +115,13 @@ def print_findings(findings: Sequence[AnyFinding], files: Sequence[Path]) -> Non
 def _print_finding(finding: AnyFinding, file: str) -> None:
     violation = finding.violation
     kind = "warning: " if violation.is_warning else ""
-    click.echo(f"  {kind}{violation.verb or 'a malformed line'}: {violation.text} ({violation.section})")
+    click.echo(f"  {kind}{_shown(violation.verb)}: {violation.text} ({violation.section})")
     click.echo("\n".join(indented(finding.lines)))
     click.echo(f"    saved as {file}\n")
+
+
+def _shown(verb: str) -> str:
+    return (verb if len(verb) <= _LONGEST_VERB else f"{verb[:_LONGEST_VERB]}...") or "a malformed line"
 
 
 def indented(lines: Sequence[str]) -> list[str]:
@@ -126,7 +132,7 @@ def indented(lines: Sequence[str]) -> list[str]:
 def print_end(report: AnyReport, seed: int) -> None:
     """Print the unstable violations, the notes, and the last line."""
     for violation in report.unstable:
-        verb = violation.verb or "a malformed line"
+        verb = _shown(violation.verb)
         click.echo(f"unstable: {verb}: {violation.text} ({violation.law}); a second run did not show it")
     for note in report.notes:
         click.echo(f"note: {note}")

@@ -304,14 +304,14 @@ def _compare(options: Mapping[str, Any], target: "Target") -> int:
     result = compare(one, other, one.settings)
     names = options["server"], options["other"]
     if options["as_json"]:
-        click.echo(json.dumps(_json_comparison(result), indent=2))
+        click.echo(json.dumps({"seed": settings.seed, **_json_comparison(result)}, indent=2))
     else:
-        _print_comparison(result, names)
+        _print_comparison(result, names, settings.seed)
 
     return int(any(difference.rank < difference.rank.POLICY for difference in result.differences))
 
 
-def _print_comparison(result: "Comparison", names: tuple[str, str]) -> None:
+def _print_comparison(result: "Comparison", names: tuple[str, str], seed: int) -> None:
     from ..testing.fuzz import dialogue
 
     for difference in result.differences:
@@ -323,7 +323,7 @@ def _print_comparison(result: "Comparison", names: tuple[str, str]) -> None:
     for note in result.notes:
         click.echo(f"note: {note}")
 
-    click.echo(f"{result.sessions} sessions: {len(result.differences)} differences")
+    click.echo(f"{result.sessions} sessions with seed {seed}: {len(result.differences)} differences")
 
 
 def _json_comparison(result: "Comparison") -> dict[str, object]:

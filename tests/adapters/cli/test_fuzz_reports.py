@@ -31,6 +31,12 @@ def test_findings_are_grouped_by_law(capsys: pytest.CaptureFixture[str]) -> None
     ]
 
 
+def test_long_verb_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    print_findings([finding("form", "X" * 500)], [Path("a")])
+
+    assert f"  {'X' * 20}...: a text (RFC 5321 4.2)\n" in capsys.readouterr().out
+
+
 def test_findings_are_saved_with_new_names(tmp_path: Path) -> None:
     def write(file: Path, each: ClientFinding, about: Mapping[str, str]) -> None:
         file.write_text(about["law"])
@@ -39,6 +45,9 @@ def test_findings_are_saved_with_new_names(tmp_path: Path) -> None:
 
     assert [file.name for file in files] == ["once-end-1.json", "once-end-2.json"]
     assert saved(tmp_path / "new") == files
+    assert [file.name for file in save_findings(tmp_path, [finding("form", "X" * 500)], write)] == [
+        f"form-{'x' * 20}-1.json"
+    ]
     assert saved(None) == saved(tmp_path / "none") == []
 
 

@@ -348,6 +348,10 @@ class Fuzzer:
 
         return Evidence(experiment, tuple(recordings), self.settings.lmtp, tuple(deliveries))
 
+    def gather_patiently(self, experiment: Experiment) -> Evidence:
+        """Play the sessions of an experiment, and wait for each reply as long as the settings permit."""
+        return self.gather(experiment, max(2.0, self.settings.timeout / self._deadline))
+
     def _play(self, plan: Plan, factor: float = 1.0) -> Recording:
         self._keep_rate()
         self.report.sessions += 1

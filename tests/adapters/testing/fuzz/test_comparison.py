@@ -2,10 +2,20 @@
 
 import pytest
 
-from smtpcore_adapters.testing.fuzz import CannotFuzz, Fuzzer, Rank, Settings, compare, lines_sent
+from smtpcore_adapters.testing.fuzz import (
+    CannotFuzz,
+    Experiment,
+    Fuzzer,
+    Plan,
+    Rank,
+    Settings,
+    compare,
+    lines_sent,
+)
 from smtpcore_adapters.testing.fuzz import _comparison as comparison
+from smtpcore_adapters.testing.steps import BodyStep
 
-from .runs import fuzzer_for
+from .runs import HELLO, MAIL, RCPT, fuzzer_for
 from .servers import AcceptsAnyParameter, LfDotLf, SmallServer
 from .test_engine import RefusesHello
 
@@ -46,6 +56,73 @@ def test_number_of_differences_and_the_time_are_limited(monkeypatch: pytest.Monk
     monkeypatch.setattr(comparison, "_MAX_DIFFERENCES", 1)
     assert len(compare(fuzzer_for(SmallServer), fuzzer_for(Both), Settings()).differences) == 1
     assert compare(fuzzer_for(SmallServer), fuzzer_for(Both), Settings(seconds=0)).differences == []
+
+
+class SlowAfterErrors(SmallServer):
+    """Waits half a second before a reply to an unknown command, and before the end of the connection."""
+
+    is_slow = False
+
+    def unknown(self, line: bytes) -> None:
+        super().unknown(line)
+        self.is_slow = True
+
+    def receive(self, timeout: float) -> bytes:
+        if self.is_slow and timeout < 0.5:
+            raise TimeoutError
+        self.is_slow = False
+        return super().receive(timeout)
+
+
+def test_slow_server_does_not_differ() -> None:
+    assert compare(fuzzer_for(SmallServer), fuzzer_for(SlowAfterErrors), Settings(examples=200)).differences == []
+
+
+@pytest.mark.parametrize(
+    ("error", "note"),
+    [
+        (ConnectionResetError(104, "Connection reset"), "a server accepts no more connections: Connection reset"),
+        (KeyboardInterrupt(), "the run was interrupted"),
+    ],
+)
+def test_differences_of_a_run_that_ends_early_are_kept(error: BaseException, note: str) -> None:
+    counts: list[int] = []
+
+    def connect() -> SmallServer:
+        counts.append(1)
+        if len(counts) > 70:
+            raise error
+        return Both()
+
+    other = Fuzzer(connect, fuzzer_for(Both).settings)
+    result = compare(fuzzer_for(SmallServer), other, Settings())
+
+    assert result.differences
+    assert result.notes == [note]
+
+
+def test_server_that_is_lost_during_the_reduction_keeps_the_difference() -> None:
+    one, other = fuzzer_for(SmallServer), fuzzer_for(Both)
+    steps = (HELLO, MAIL, RCPT, BodyStep(b"y\n.\nRSET\r\n"))
+    found = comparison._play(one, other, Experiment(Plan(steps)))
+    assert found
+
+    def lose() -> SmallServer:
+        raise ConnectionResetError
+
+    assert comparison._reduce(one, Fuzzer(lose, other.settings), found) is found
+
+
+def test_interrupted_run_without_differences_is_interrupted() -> None:
+    sessions = iter([SmallServer() for _ in range(3)])
+
+    def connect() -> SmallServer:
+        for server in sessions:
+            return server
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(fuzzer_for(SmallServer), Fuzzer(connect, fuzzer_for(SmallServer).settings), Settings())
 
 
 def test_server_that_dies_is_an_error() -> None:
