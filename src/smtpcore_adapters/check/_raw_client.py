@@ -16,6 +16,8 @@ from ipaddress import ip_address
 from typing import Literal
 
 _READ_SIZE = 65_536
+_MAX_REPLIES = 100
+"""Replies that are read after QUIT."""
 _MAX_REPLY = 65_536
 """Maximum octets of a reply, so that an endless reply cannot fill the memory."""
 
@@ -183,17 +185,19 @@ class RawClient:
     def replies_before_goodbye(self) -> list[RawReply]:
         """Send QUIT, and return all replies before the 221 or the end of the stream.
 
-        Raise `ServerSilent` on a timeout.
+        Raise `ServerSilent` on a timeout, and `NoReply` if the replies do not end.
         """
         replies: list[RawReply] = []
         try:
             self.send(b"QUIT\r\n")
-            while True:
+            while len(replies) < _MAX_REPLIES:
                 replies.append(self.reply())
                 if replies[-1].code == 221:
                     return replies[:-1]
         except ServerClosed:
             return replies
+
+        raise NoReply(f"the server sent more than {_MAX_REPLIES} replies")
 
     def has_ended(self) -> bool:
         """Return whether the server closes the connection without sending more. Raise `ServerSilent` on a timeout."""

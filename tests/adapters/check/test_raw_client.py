@@ -5,9 +5,9 @@ import socket
 import pytest
 
 from smtpcore_adapters import Address
-from smtpcore_adapters.check._raw_client import RawClient, ServerClosed, ServerSilent, printable
+from smtpcore_adapters.check._raw_client import NoReply, RawClient, ServerClosed, ServerSilent, printable
 from tests.adapters.check.helpers import target_of
-from tests.adapters.peers import serving
+from tests.adapters.peers import Peer, serving
 
 
 def test_raw_client_reports_a_server_that_neither_replies_nor_reads() -> None:
@@ -35,6 +35,19 @@ def test_raw_client_reports_a_broken_connection() -> None:
         assert client.has_ended()
         with pytest.raises(ServerClosed, match="broke"):
             send_much()
+        client.close()
+
+
+def test_raw_client_reports_replies_without_end() -> None:
+    def flood(peer: Peer) -> None:
+        peer.socket.sendall(b"250 OK\r\n" * 1000)
+        while peer.socket.recv(100):
+            pass
+
+    with serving(flood) as address:
+        client = RawClient(target_of(address, timeout=5))
+        with pytest.raises(NoReply, match="the server sent more than 100 replies"):
+            client.replies_before_goodbye()
         client.close()
 
 

@@ -62,7 +62,7 @@ def _experiments(one: Fuzzer, offers: frozenset[str], settings: Settings) -> Ite
 def _play(one: Fuzzer, other: Fuzzer, experiment: Experiment, *, is_patient: bool = False) -> Difference | None:
     left, right = one.gather(experiment), other.gather(experiment)
     if is_patient and {left.recordings[0].end, right.recordings[0].end} & {End.SILENT, End.LEFT_OPEN}:
-        # One of the servers may be slow only, for example after errors.
+        # A server may only be slow, for example after errors.
         left, right = one.gather_patiently(experiment), other.gather_patiently(experiment)
     difference = difference_of(left, right)
     return difference and replace(
