@@ -396,14 +396,17 @@ class Fuzzer:
 
     # A violation
 
-    def _examine(self, experiment: Experiment, violation: Violation) -> Finding | None:
+    def _examine(self, experiment: Experiment, violation: Violation, factor: float = 0.0) -> Finding | None:
         signature = violation.signature
         self._known.add(signature)
-        evidence = self.gather(experiment, self._patience(violation))
+        factor = max(factor, self._patience(violation))
+        evidence = self.gather(experiment, factor)
         confirmed = judge(evidence)
         if confirmed is None or confirmed.signature != signature:
             self.report.unstable.append(violation)
-            return None
+            # A slow reply in the first run may have hidden another violation.
+            is_new = confirmed is not None and confirmed.signature not in self._known
+            return self._examine(experiment, confirmed, factor) if confirmed and is_new else None
         if self._is_wrong_law(evidence, confirmed):
             self.report.wrong_laws.append(Finding(confirmed, experiment, evidence.recordings, 0))
             return None

@@ -192,6 +192,22 @@ def test_silence_after_many_refusals_is_only_noted() -> None:
     assert fuzzer.report.unstable == []
 
 
+def test_slow_reply_does_not_hide_another_violation() -> None:
+    class Slow(QuitGets250):
+        def receive(self, timeout: float) -> bytes:
+            if timeout < 1.0 and self.sender == b"slow@c.example":
+                raise TimeoutError
+            return super().receive(timeout)
+
+    fuzzer = fuzzer_for(Slow)
+    fuzzer.probe()
+    finding = fuzzer.try_experiment(Experiment(Plan((LineStep(b"EHLO c"), LineStep(b"MAIL FROM:<slow@c.example>")))))
+
+    assert [violation.verb for violation in fuzzer.report.unstable] == ["MAIL"]
+    assert finding
+    assert finding.violation.law == "codes"
+
+
 def test_replay_waits_for_a_slow_server() -> None:
     steps = (LineStep(b"EHLO c"), LineStep(b"XYZZY"))
     for server, text in ((Slow, None), (SilentAfterGreeting, "no reply within the time limit")):
