@@ -75,10 +75,8 @@ class ToStore:
 
     async def __call__(self, message: QueuedMessage, runtime: Runtime) -> Mapping[str, Reply]:
         """Store a message for its recipients without a decisive reply. Return a reply for each, by address."""
-        # With LMTP, a store that delivers to each recipient on its own returns each result.
-        envelope = replace(message.envelope, recipients=message.recipients, protocol="LMTP")
-        answer = await self._handler.deliver(envelope, message, runtime)
-        replies = [answer] * len(envelope.recipients) if isinstance(answer, Reply) else answer
+        envelope = replace(message.envelope, recipients=message.recipients)
+        replies = await self._handler.deliver_each(envelope, message, runtime)
         return dict(zip(_addresses(message), replies, strict=True))
 
 

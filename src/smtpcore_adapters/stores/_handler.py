@@ -83,6 +83,18 @@ class StoreHandler:
 
         An exception of `body` aborts the message, and is raised again.
         """
+        result = await self._store(envelope, body, runtime)
+        return result if isinstance(result, Reply) else _answer(envelope, result)
+
+    async def deliver_each(self, envelope: Envelope, body: AsyncIterable[bytes], runtime: Runtime) -> list[Reply]:
+        """Do the same as `deliver`, and return a reply for each recipient with every protocol of the envelope."""
+        result = await self._store(envelope, body, runtime)
+        if isinstance(result, Reply):
+            return [result] * len(envelope.recipients)
+
+        return [presentable(reply) for reply in result]
+
+    async def _store(self, envelope: Envelope, body: AsyncIterable[bytes], runtime: Runtime) -> Reply | Sequence[Reply]:
         try:
             writer = await self.store.open(envelope, runtime)
         except _FAILURES as exc:
@@ -105,7 +117,8 @@ class StoreHandler:
         if isinstance(result, str):
             return Reply(250, f"Stored as {result}", enhanced="2.0.0")
 
-        return _answer(envelope, result)
+        _check_results(envelope, result)
+        return result
 
     async def _write(self, envelope: Envelope, body: AsyncIterable[bytes], writer: Writer) -> Reply | None:
         check = ContentCheck(self.max_hops, is_binary=envelope.is_binary)
@@ -169,7 +182,6 @@ def _check_results(envelope: Envelope, results: Any) -> None:
 
 
 def _answer(envelope: Envelope, results: Sequence[Reply]) -> Reply | list[Reply]:
-    _check_results(envelope, results)
     paths = [rcpt.forward_path for rcpt in envelope.recipients]
     replies = [presentable(reply) for reply in results]
     refused = [(path, reply) for path, reply in zip(paths, replies, strict=True) if not reply.is_positive]

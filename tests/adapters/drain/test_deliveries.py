@@ -14,7 +14,7 @@ from smtpcore_adapters import App, Message, Session, TlsMode
 from smtpcore_adapters.asyncio import BackgroundServer, Pool
 from smtpcore_adapters.drain import NextServer, ToStore
 from smtpcore_adapters.maildir import Maildir
-from smtpcore_adapters.stores import StoreHandler
+from smtpcore_adapters.stores import Envelope, StoreHandler
 from tests.adapters.stores.jetstreams import AsyncioRuntime
 from tests.adapters.stores.tried import MemoryStore
 
@@ -142,3 +142,16 @@ def test_store_may_have_a_result_for_each_recipient() -> None:
     deliver = ToStore(store.handler)
     replies = asyncio.run(deliver(FakeMessage("u@s.example", "v@s.example"), AsyncioRuntime()))  # type: ignore[arg-type]
     assert {address: reply.code for address, reply in replies.items()} == {"u@s.example": 250, "v@s.example": 550}
+
+
+def test_store_gets_the_protocol_of_the_session_that_has_received_the_message() -> None:
+    protocols: list[str] = []
+
+    def note(envelope: Envelope) -> bytes:
+        protocols.append(envelope.protocol)
+        return b""
+
+    message = FakeMessage("u@s.example", "v@s.example", protocol="ESMTPSA")
+    replies = asyncio.run(ToStore(StoreHandler(MemoryStore(), fields=note))(message, AsyncioRuntime()))  # type: ignore[arg-type]
+    assert [reply.code for reply in replies.values()] == [250, 250]
+    assert protocols == ["ESMTPSA"]
