@@ -92,6 +92,8 @@ _TLS: Final[Mapping[str, str]] = {
 def _hint(error: OSError | ProtocolError, tls: TlsMode) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return "try the name in the certificate as HOST" if error.verify_code in (62, 64) else _TRUST
+    if isinstance(error, ssl.SSLEOFError):  # such an error may have no reason
+        return ""
     if isinstance(error, ssl.SSLError):
         return "try --tls starttls" if _TLS.get(error.reason or "") == _PLAINTEXT and tls is TlsMode.IMPLICIT else ""
     if isinstance(error, TimeoutError) and "greeting" in str(error) and tls is not TlsMode.IMPLICIT:

@@ -94,3 +94,8 @@ def test_hint_depends_on_the_mode_of_tls() -> None:
     )
     assert explain(silent, "s", TlsMode.IMPLICIT).endswith("; --timeout sets the limit")
     assert explain(tls_error("WRONG_VERSION_NUMBER"), "s", TlsMode.REQUIRED) == "s: this port speaks plaintext"
+
+
+def test_connection_that_ends_in_the_handshake_is_named() -> None:
+    line = explain(ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "s", TlsMode.IMPLICIT)
+    assert line == "s: the connection was closed before the end of the TLS handshake"
