@@ -405,12 +405,17 @@ class Process:
 
     def advance(self, seconds: float) -> None:
         """Move the clock of the process forward, when the server has done all that it can do."""
+        # Each accepted connection takes a turn of the program's loop. A reply need not take one: Tornado reads at once
+        # what has arrived already. A session may need several turns to take its input: a loop can serve the new client
+        # first, and a session that worked for long lets the others continue in between.
+        for _ in range(4):
+            with self.connect() as other:
+                other.expect(220)
+                for _ in range(2):
+                    other.send(b"NOOP\r\n").expect(250)
+                other.send(b"QUIT\r\n").expect(221)
         with self.connect() as other:
-            # Each reply takes a turn of the program's loop. A session may need several turns to take its input: a loop
-            # can serve the new client first, and a session that worked for long lets the others continue in between.
             other.expect(220)
-            for _ in range(8):
-                other.send(b"NOOP\r\n").expect(250)
             assert self.process.stdin
             self.process.stdin.write(f"{seconds}\n")
             self.process.stdin.flush()
