@@ -44,6 +44,16 @@ def test_wrong_arguments_are_one_line(source: str, destination: str, reason: str
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("destination", ["nats://127.0.0.1:1/OTHER", "nats://127.0.0.1:2/MAIL"])
+def test_mail_moves_to_another_queue(destination: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpcore_adapters.cli._jetstream._TIME_TO_START", 0.05)
+    seen: list[object] = []
+    monkeypatch.setattr("smtpcore_adapters.drain.run", lambda url, delivery, **options: seen.append(delivery))
+    done = run_in_process("drain", "nats://127.0.0.1:1/MAIL", "--deliver", destination, cwd=tmp_path)
+    assert done.returncode == 0
+    assert isinstance(seen[0], ToStore)
+
+
 def test_destination_decides_about_the_delivery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("smtpcore_adapters.cli._jetstream._TIME_TO_START", 0.05)
