@@ -6,6 +6,7 @@ from ....check.clients import Body, Line, Secret, Sent, Visit
 from .._dialogue import printable
 from ._behaviour import code_of_reply
 
+NOT_WAITED = "  (the client did not wait)"
 _Entry = Body | Line | Secret | Sent
 
 
@@ -97,7 +98,7 @@ def _shown(entry: _Entry) -> Iterator[str]:
             lines = entry.octets.removesuffix(b"\r\n").split(b"\r\n")
             more = f"  (and {len(lines) - 1} more lines)" if len(lines) > _MAX_LINES else ""
             shown = lines[:1] if more else lines
-            early = "  (the client did not wait)" if entry.has_early_input else ""
+            early = NOT_WAITED if entry.has_early_input else ""
             yield f"S: {printable(b' / '.join(shown))}{more}{early}"
 
 

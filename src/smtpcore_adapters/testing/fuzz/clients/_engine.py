@@ -8,8 +8,8 @@ from ....check.clients import Client, ClientFailed, ClientListener, ClientNotEnd
 from .._laws import Violation
 from .._peers import CannotFuzz
 from ._behaviour import Behaviour
-from ._dialogue import dialogue_of
-from ._laws import CLIENT_LAWS, ClientEvidence, used_by, violations_of
+from ._dialogue import NOT_WAITED, dialogue_of
+from ._laws import CLIENT_LAWS, INJECTED_REPLY_USED, ClientEvidence, used_by, violations_of
 from ._reduction import BehaviourReduction
 
 _MAX_FINDINGS_OF_LAW = 5
@@ -63,6 +63,8 @@ def _lines_of(evidence: ClientEvidence, violation: Violation | None, *, is_brief
     needs_quit = violation is None or violation.verb == "QUIT" or law in ("bounds", "once")
     needed = {"QUIT", *(answer.key for answer in evidence.behaviour.answers), violation.verb if violation else ""}
     shown = dialogue_of(evidence.visits, with_quit=needs_quit, is_brief=is_brief, needed=needed)
+    if violation and violation.text == INJECTED_REPLY_USED:
+        shown = _up_to_early_command(shown)
     lines = [*_hidden(evidence.behaviour), *shown]
     if law not in ("", "report", "delivery", "bounds", "once"):
         return lines
@@ -71,6 +73,12 @@ def _lines_of(evidence: ClientEvidence, violation: Violation | None, *, is_brief
     elif evidence.result is not None:
         lines.append(f"-- the client reported success for: {', '.join(evidence.result) or 'no recipient'}")
     return lines
+
+
+def _up_to_early_command(lines: list[str]) -> list[str]:
+    """Leave out what follows the first command for which the client did not wait."""
+    number = next((number for number, line in enumerate(lines) if line.endswith(NOT_WAITED)), len(lines))
+    return [*lines[: number + 2], "-- and so on"] if number + 2 < len(lines) else lines
 
 
 def _hidden(behaviour: Behaviour) -> Iterator[str]:

@@ -202,6 +202,10 @@ def _tls(evidence: ClientEvidence) -> Iterator[Violation]:
         yield replace(violation, is_warning=True)
 
 
+INJECTED_REPLY_USED = "a reply that arrived before TLS was used under TLS"
+"""A violation that the command after EHLO shows, because the client does not wait for the reply to EHLO."""
+
+
 def _injected(turns: Sequence[Turn]) -> Iterator[Violation]:
     is_injected = any(
         turn.verb == "STARTTLS" and turn.replies and turn.code and not code_of_reply(turn.replies[0].octets)
@@ -209,7 +213,7 @@ def _injected(turns: Sequence[Turn]) -> Iterator[Violation]:
     )
     hello = next((turn for turn in turns if turn.verb == "EHLO" and turn.replies and turn.replies[0].is_secure), None)
     if is_injected and hello and hello.replies[0].has_early_input:
-        yield _broken("STARTTLS", "a reply that arrived before TLS was used under TLS")
+        yield _broken("STARTTLS", INJECTED_REPLY_USED)
 
 
 def _auth(evidence: ClientEvidence) -> Iterator[Violation]:

@@ -19,6 +19,7 @@ from smtpcore_adapters.testing.fuzz.clients import (
     fuzz_client,
     lines_of,
 )
+from smtpcore_adapters.testing.fuzz.clients._laws import INJECTED_REPLY_USED
 from tests.adapters.check.clients import broken_clients as broken
 from tests.adapters.check.clients.broken_clients import Correct
 from tests.adapters.testing.fuzz.clients.helpers import MESSAGE, evidence_of, fuzz, listener_for
@@ -300,6 +301,19 @@ def test_long_dialogue_of_a_fault_at_the_end_of_a_session_is_brief(law: str) -> 
     assert ("-- the usual replies to EHLO, MAIL, RCPT and DATA" in lines) == is_brief
     assert len(lines) == (7 if is_brief else 15)
     assert len(lines_of(evidence)) == 15
+
+
+def test_dialogue_of_a_used_reply_ends_with_the_command_that_shows_the_fault() -> None:
+    used = Violation("tls", "", "STARTTLS", INJECTED_REPLY_USED)
+    evidence = evidence_of(b"NOOP\r\nNOOP\r\nRSET\r\n")
+    assert lines_of(evidence, used)[1:] == [
+        "C: NOOP",
+        "S: 250 2.0.0 OK  (the client did not wait)",
+        "C: NOOP",
+        "-- and so on",
+    ]
+    waiting = evidence_of(*MESSAGE)
+    assert lines_of(waiting, used) == lines_of(waiting, Violation("tls", "", "STARTTLS", ""))
 
 
 # Clients that connect by themselves
