@@ -114,6 +114,18 @@ def _is_decision(reply: object) -> bool:
     return isinstance(reply, Reply) and reply.code // 100 != 3
 
 
+def _is_cut(replies: Collection[Reply]) -> bool:
+    """Return whether the server has taken the message for some recipients, and has too many with the others.
+
+    It accepts the others in the next transaction (RFC 5321 4.5.3.1.10).
+    """
+    codes = {reply.code for reply in replies if reply.code // 100 == 4}
+    return codes == {_TOO_MANY} and any(reply.is_positive for reply in replies)
+
+
+_TOO_MANY = 452
+
+
 def _addresses(message: QueuedMessage) -> list[str]:
     return [rcpt.forward_path.address for rcpt in message.recipients]
 
@@ -187,6 +199,8 @@ class _Workers:
         if message.recipients:
             delay = self._schedule.delay(message.attempts, message.age)
             if delay is not None:
+                if _is_cut(replies.values()):
+                    delay = 0.0
                 _logger.info("message %s waits %d seconds for its next attempt: %s", key, delay, last)
                 await message.retry(delay)
                 return

@@ -62,6 +62,9 @@ def play(monkeypatch: pytest.MonkeyPatch, *messages: FakeMessage, deliver: Any, 
         ((YES, NO), 0, ("fail", 451), (YES, NO)),
         ((YES, LATER), 0, ("retry", 2), (YES,)),
         ((NO, LATER), 0, ("retry", 2), (NO,)),
+        ((YES, BUSY), 0, ("retry", 0), (YES,)),
+        ((NO, BUSY), 0, ("retry", 2), (NO,)),
+        ((YES, BUSY, LATER), 0, ("retry", 2), (YES,)),
         ((LATER, LATER), 5 * 86400, ("fail", 450), (LATER, LATER)),
         ((YES, LATER), 5 * 86400, ("fail", 450), (YES, LATER)),
         ((LATER, BUSY), 5 * 86400, ("fail", 452), (LATER, BUSY)),
@@ -70,7 +73,7 @@ def play(monkeypatch: pytest.MonkeyPatch, *messages: FakeMessage, deliver: Any, 
 def test_replies_decide_about_the_message(
     replies: tuple[Reply, ...], age: float, decision: object, kept: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = FakeMessage("u@s.example", "v@s.example", age=age)
+    message = FakeMessage(*("u@s.example", "v@s.example", "w@s.example")[: len(replies)], age=age)
     play(monkeypatch, message, deliver=Answers(*replies))
     assert message.decisions == [decision]
     assert tuple(message.replies.values()) == kept
