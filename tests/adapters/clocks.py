@@ -59,6 +59,8 @@ class Clock(trio.abc.Clock):
     def __init__(self) -> None:
         self._jumped = 0.0
         self._portal: BlockingPortal | None = None
+        self._is_over = False
+        """Whether the event loop is ending. A jump would let its wait for threads time out."""
         self._threads: dict[threading.Thread, BlockingStream] = {}
         """The threads of sessions and clients, with their streams."""
         self._begun = 0
@@ -136,6 +138,8 @@ class Clock(trio.abc.Clock):
 
     def _jump_if_idle(self, seconds: float) -> bool:
         with self._lock:
+            if self._is_over:
+                return True
             portal = self._portal
             self.calls += 1
         try:
@@ -184,12 +188,12 @@ class Clock(trio.abc.Clock):
     @contextmanager
     def attached_to(self, portal: BlockingPortal) -> Iterator[None]:
         """Move the clock in the event loop of `portal` inside the block."""
-        self._portal = portal
+        self._portal, self._is_over = portal, False
         try:
             yield
         finally:
             with self._lock:
-                self._portal = None
+                self._portal, self._is_over = None, True
 
     # Servers and clients
 
