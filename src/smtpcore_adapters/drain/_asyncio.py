@@ -13,6 +13,7 @@ from ..stores import Runtime, StoreFull, StoreUnavailable
 from ..stores.jetstream import JetStreamOptions, QueuedMessage, consume
 from ..streams._asyncio import open_stream
 from ..streams._stream import Stream
+from ._deliveries import addresses_of
 from ._schedule import Schedule
 
 T = TypeVar("T")
@@ -126,10 +127,6 @@ def _is_cut(replies: Collection[Reply]) -> bool:
 _TOO_MANY = 452
 
 
-def _addresses(message: QueuedMessage) -> list[str]:
-    return [rcpt.forward_path.address for rcpt in message.recipients]
-
-
 class _Workers:
     """Tasks that deliver one message after the other."""
 
@@ -206,7 +203,7 @@ class _Workers:
                 return
 
         # Each recipient keeps its own reply, also a temporary one, in the dead letter.
-        remaining = set(_addresses(message))
+        remaining = set(addresses_of(message))
         message.replies |= {address: reply for address, reply in replies.items() if address in remaining}
         refused = {address: reply for address, reply in message.replies.items() if not reply.is_positive}
         if message.recipients or refused:

@@ -36,7 +36,7 @@ class NextServer:
             async with self._pool.client() as client:
                 return await self._send(client, message)
         except (OSError, ProtocolError) as exc:
-            return dict.fromkeys(_addresses(message), _reply_to(exc))
+            return dict.fromkeys(addresses_of(message), _reply_to(exc))
 
     async def _send(self, client: Client, message: QueuedMessage) -> Mapping[str, Reply]:
         envelope, offers = message.envelope, client.extensions
@@ -44,7 +44,7 @@ class NextServer:
             envelope.mail, offers, is_private=client.is_verified, is_trusted=envelope.identity is not None
         )
         if isinstance(mail, Reply):
-            return dict.fromkeys(_addresses(message), mail)
+            return dict.fromkeys(addresses_of(message), mail)
 
         replies: dict[str, Reply] = {}
         accepted = {}
@@ -77,10 +77,11 @@ class ToStore:
         """Store a message for its recipients without a decisive reply. Return a reply for each, by address."""
         envelope = replace(message.envelope, recipients=message.recipients)
         replies = await self._handler.deliver_each(envelope, message, runtime)
-        return dict(zip(_addresses(message), replies, strict=True))
+        return dict(zip(addresses_of(message), replies, strict=True))
 
 
-def _addresses(message: QueuedMessage) -> list[str]:
+def addresses_of(message: QueuedMessage) -> list[str]:
+    """Return the addresses of the recipients without a decisive reply."""
     return [rcpt.forward_path.address for rcpt in message.recipients]
 
 

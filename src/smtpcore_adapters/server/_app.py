@@ -308,7 +308,7 @@ class App(Generic[S]):
         """
         if inspect.iscoroutinefunction(observer) or not callable(observer):
             raise ValueError(f"the observer {observer!r} must be a plain function")
-        _check_arguments(f"the observer {_name(observer)}", observer, "session", "item")
+        _check_arguments(f"the observer {name_of(observer)}", observer, "session", "item")
 
         self._observers.append(observer)
 
@@ -325,7 +325,7 @@ class App(Generic[S]):
         """
         if inspect.iscoroutinefunction(function) or not callable(function):
             raise ValueError(f"the wording {function!r} must be a plain function")
-        _check_arguments(f"the wording {_name(function)}", function, "session", "reply", "author")
+        _check_arguments(f"the wording {name_of(function)}", function, "session", "reply", "author")
 
         self._wordings.append(function)
         return function
@@ -340,7 +340,7 @@ class App(Generic[S]):
         """
 
         def add(function: Any) -> Any:
-            _check_arguments(f"the mechanism {_name(function)}", function, "session", "exchange")
+            _check_arguments(f"the mechanism {name_of(function)}", function, "session", "exchange")
             self._mechanisms[Auth(name.upper()).mechanism] = function
             return function
 
@@ -351,7 +351,7 @@ class App(Generic[S]):
             raise ValueError(f"the handler of {name} is {handler!r}, which cannot be called")
         if blocking and inspect.iscoroutinefunction(handler):
             raise ValueError(f"the handler of {name} is a coroutine function, which cannot be called in a thread")
-        _check_arguments(f"the handler {_name(handler)} of {name}", handler, "session", "event")
+        _check_arguments(f"the handler {name_of(handler)} of {name}", handler, "session", "event")
 
         self._handlers.setdefault(_key(name), []).append((handler, blocking))
 
@@ -388,7 +388,8 @@ def _check_arguments(what: str, function: Callable[..., object], *arguments: str
         return  # some functions of C have no signature
 
 
-def _name(function: object) -> str:
+def name_of(function: object) -> str:
+    """Return the name of a function for errors."""
     return getattr(function, "__qualname__", None) or repr(function)
 
 

@@ -22,7 +22,7 @@ from smtpcore import (
 from smtpcore.sasl import Answer, Question
 
 from ._admission import Admission
-from ._app import App, Handler
+from ._app import App, Handler, name_of
 from ._burl import is_for
 from ._handler_types import Replies
 from ._header import Header
@@ -222,7 +222,7 @@ class Handlers:
                 if isinstance(answer, expected) and (session.config.lmtp or not isinstance(answer, PER_RECIPIENT)):
                     return answer
 
-                raise TypeError(f"{_name(handler)} returned {answer!r}: {rule}")
+                raise TypeError(f"{name_of(handler)} returned {answer!r}: {rule}")
 
         return None
 
@@ -234,10 +234,6 @@ class Handlers:
 
 def _is_http(command: UnknownCommand) -> bool:
     return command.argument.rpartition(" ")[2].startswith("HTTP/")
-
-
-def _name(handler: object) -> str:
-    return getattr(handler, "__qualname__", None) or repr(handler)
 
 
 PER_RECIPIENT: Final = (Mapping, list, tuple)
