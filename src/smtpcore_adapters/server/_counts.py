@@ -1,17 +1,13 @@
 """The counts that `Limits` limits: a small interface, and its default, the memory of one process."""
 
-# The garbage collector may end a session at any place of a program: it closes the coroutine of a session that nobody
-# runs any more, and the session gives its connection back. If the collector has interrupted `take` in the same thread,
-# waiting for the lock would take forever. So `give_back` never waits: its key stays in a queue until the lock is free.
-
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from threading import Lock, RLock
+from threading import RLock
 from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
 
 from ._rate_limit import Rate
+from ._returns import Returns
 
 KEYS = 10_000  # keys per rate; about 2 MB
 
@@ -119,18 +115,16 @@ class MemoryCounts:
     """Counts in the memory of this process."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._returned: deque[str] = deque()
-        """The keys of connections that were given back while the lock was held."""
+        self._returns = Returns[str](self._subtract)
         self._taken: dict[str, int] = {}
         self._lock_of_rates = RLock()
         self._rates: dict[str, Rate] = {}
 
     def take(self, key: str, most: int) -> bool:
         """Add a connection to the count of `key`, if the count is below `most`."""
-        if self._returned:
-            self._settle()
-        with self._lock:
+        with self._returns.lock:
+            if self._returns.queue:
+                self._subtract()
             count = self._taken.get(key, 0)
             if count >= most:
                 return False
@@ -139,25 +133,21 @@ class MemoryCounts:
             return True
 
     def give_back(self, key: str) -> None:
-        """Subtract a connection: now, or with the next call if the lock is held."""
-        self._returned.append(key)
-        self._settle()
+        """Subtract a connection."""
+        self._returns.queue.append(key)
+        self._returns.settle()
 
-    def _settle(self) -> None:
-        if self._lock.acquire(blocking=False):
-            try:
-                while self._returned:
-                    key = self._returned.popleft()
-                    self._taken[key] -= 1
-                    if not self._taken[key]:
-                        del self._taken[key]
-            finally:
-                self._lock.release()
+    def _subtract(self) -> None:
+        while self._returns.queue:
+            key = self._returns.queue.popleft()
+            self._taken[key] -= 1
+            if not self._taken[key]:
+                del self._taken[key]
 
     def count(self, key: str) -> int:
         """Return the count of `key`."""
-        if self._returned:
-            self._settle()
+        if self._returns.queue:
+            self._returns.settle()
         return self._taken.get(key, 0)
 
     def level(self, rate: RateLimit, key: str, now: float) -> float:

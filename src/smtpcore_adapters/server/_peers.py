@@ -3,15 +3,15 @@
 # The numbers are in a `Counts`: the memory of this process, or of several workers. Their size is bounded: a client with
 # many addresses can displace the state of others, but cannot exhaust the memory. Several threads may use a table.
 
-from collections import deque
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import ip_address, ip_network
-from threading import Lock, RLock
+from threading import RLock
 from unicodedata import normalize
 
-from ._counts import RATES, Counts, MemoryCounts, RateLimit, RemoteCounts, give_back_all, take_all
+from ._counts import RATES, Counts, MemoryCounts, RateLimit, RemoteCounts, take_all
 from ._limits import Limits
+from ._returns import Returns
 
 _ALL = ""  # the key of the number of all connections
 _REPORT_EVERY = 60.0  # seconds
@@ -38,13 +38,11 @@ class PeerTable:
         """The counts of this server alone."""
         self.waits: bool = self._remote is not None
         """Whether a method other than `leave` and `may_log` may wait for another machine, and needs a thread."""
+        self._most_of_places = (limits.connections_per_address, limits.most_per_prefix)
         self._most_here = limits.connections if most_here is None else most_here
-        self._lock = Lock()
+        self._returns = Returns[None](self._subtract)
         self._here = 0
         """The number of admitted sessions in this process."""
-        self._gone: deque[None] = deque()
-        """An item for each of these sessions that is over. A session may end while the lock is held: see `_counts.py`.
-        """
         self._lock_of_log = RLock()
         self.are_many: bool = False
         """Whether less than a tenth of `Limits.connections` was free when a session of this process began or ended."""
@@ -68,54 +66,51 @@ class PeerTable:
         is_too_often = places and self._arrivals and self._is_over(self._arrivals, self._key(host), now)
         refusal = self._take(places)
         if refusal is None and is_too_often:
-            self._give_back(places)
+            self.leave(host)
             return "connections_per_minute"
 
         return refusal
 
     def leave(self, host: str) -> None:
         """Remove an admitted connection."""
-        self._give_back(self._places(host))
+        for key in self._places(host):
+            self._counts.give_back(key)
+        self._local.give_back(_ALL)
+        self._returns.queue.append(None)
+        self._update()
 
     def _take(self, places: tuple[str, ...]) -> str | None:
-        limits = self._limits
-        if self._gone:
-            self._update()
-        with self._lock:
+        with self._returns.lock:
+            if self._returns.queue:
+                self._subtract()
             if self._here >= self._most_here:
                 return "connections"
             self._here += 1
 
         # The number of all connections is that of this server: another machine adds to what all can serve.
         full: str | None = "connections"
-        if self._local.take(_ALL, limits.connections):
-            of_places = dict(zip(places, (limits.connections_per_address, limits.most_per_prefix), strict=False))
+        if self._local.take(_ALL, self._limits.connections):
+            of_places = dict(zip(places, self._most_of_places, strict=False))
             key = self._remote.take_all(of_places) if self._remote else take_all(self._counts, of_places)
             full = None if key is None else _LIMIT_OF_PLACE[places.index(key)]
             if full:
                 self._local.give_back(_ALL)
 
         if full:
-            self._gone.append(None)
+            self._returns.queue.append(None)
         self._update()
         return full
 
-    def _give_back(self, places: tuple[str, ...]) -> None:
-        give_back_all(self._counts, places)
-        self._local.give_back(_ALL)
-        self._gone.append(None)
-        self._update()
+    def _subtract(self) -> None:
+        while self._returns.queue:
+            self._returns.queue.popleft()
+            self._here -= 1
 
     def _update(self) -> None:
-        if self._lock.acquire(blocking=False):
-            try:
-                while self._gone:
-                    self._gone.popleft()
-                    self._here -= 1
-                here, most = self._most_here, self._limits.connections
-                self.are_many = here - self._here < here // 10 or most - self._local.count(_ALL) < most // 10
-            finally:
-                self._lock.release()
+        if self._returns.queue:
+            self._returns.settle()
+        here, most = self._most_here, self._limits.connections
+        self.are_many = here - self._here < here // 10 or most - self._local.count(_ALL) < most // 10
 
     # Failed authentications
 

@@ -1,7 +1,6 @@
 """The session, as handlers see it."""
 
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
@@ -123,7 +122,7 @@ class Session(Generic[S_co]):
         self._make_state = make_state
         self._state: S_co | None = None
 
-        self.id: str = secrets.token_hex(6)
+        self.id: str = os.urandom(6).hex()
         """The name of this session in the log."""
 
     @property

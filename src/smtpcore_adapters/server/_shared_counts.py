@@ -23,7 +23,6 @@
 import fcntl
 import os
 import threading
-from collections import deque
 from hashlib import blake2b
 from mmap import mmap
 from tempfile import mkstemp
@@ -31,6 +30,7 @@ from types import TracebackType
 
 from ._counts import RATES, RateLimit
 from ._rate_limit import level_after
+from ._returns import Returns
 
 _DIGEST = 16  # octets
 _GROUP = 64  # slots of connections in a group
@@ -137,9 +137,7 @@ class WorkerCounts:
         self._column = number * shared.slots
         """The index of the first number in the column of this worker."""
         self._lock = threading.RLock()  # a range lock excludes other processes only
-        self._lock_of_slots = threading.Lock()
-        self._returned: deque[str] = deque()
-        """The keys of connections that were given back while the lock was held. See `_counts.py`."""
+        self._returns = Returns[str](self._subtract)
         self._slots: dict[str, int] = {}
         """The slot of each key with a connection of this worker. Such a slot keeps its key."""
 
@@ -148,9 +146,9 @@ class WorkerCounts:
     def take(self, key: str, most: int) -> bool:
         """Add a connection to the count of `key`, if the count of all workers is below `most`."""
         shared = self._shared
-        if self._returned:
-            self._settle()
-        with self._lock, self._lock_of_slots:
+        with self._lock, self._returns.lock:
+            if self._returns.queue:
+                self._subtract()
             known = self._slots.get(key)
             digest = shared.digest(key) if known is None else b""
             group = self._group(digest) if known is None else known // _GROUP
@@ -167,26 +165,22 @@ class WorkerCounts:
                 shared.unlock(group)
 
     def give_back(self, key: str) -> None:
-        """Subtract a connection of this worker: now, or with the next call if the lock is held."""
-        self._returned.append(key)
-        self._settle()
+        """Subtract a connection of this worker."""
+        self._returns.queue.append(key)
+        self._returns.settle()
 
-    def _settle(self) -> None:
-        if self._lock_of_slots.acquire(blocking=False):
-            try:
-                while self._returned:
-                    key = self._returned.popleft()
-                    slot = self._slots[key]
-                    self._shared.columns[self._column + slot] -= 1
-                    if not self._shared.columns[self._column + slot]:
-                        del self._slots[key]
-            finally:
-                self._lock_of_slots.release()
+    def _subtract(self) -> None:
+        while self._returns.queue:
+            key = self._returns.queue.popleft()
+            slot = self._slots[key]
+            self._shared.columns[self._column + slot] -= 1
+            if not self._shared.columns[self._column + slot]:
+                del self._slots[key]
 
     def count(self, key: str) -> int:
         """Return the count of `key` in all workers. While other workers change the count, it may be too high."""
-        if self._returned:
-            self._settle()
+        if self._returns.queue:
+            self._returns.settle()
         with self._lock:
             slot = self._slots.get(key, -1)
             if slot < 0:

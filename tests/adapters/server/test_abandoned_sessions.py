@@ -71,7 +71,7 @@ def test_session_that_ends_while_another_is_admitted_leaves_its_place(monkeypatc
 def test_place_that_is_given_back_while_the_table_is_locked_is_free_for_the_next_connection() -> None:
     table = PeerTable(Limits(connections=1))
     assert table.enter("192.0.2.1", 0.0) is None
-    with table._lock:
+    with table._returns.lock:
         table.leave("192.0.2.1")
     assert table.enter("192.0.2.2", 0.0) is None
 
@@ -80,6 +80,6 @@ def test_place_that_is_given_back_while_the_slots_are_locked_is_free_for_the_nex
     with SharedCounts(1, 10) as shared:
         counts = shared.of_worker(0)
         assert counts.take("a", 1)
-        with counts._lock_of_slots:
+        with counts._returns.lock:
             counts.give_back("a")
         assert counts.take("a", 1)

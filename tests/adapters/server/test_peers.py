@@ -1,12 +1,29 @@
 """State of addresses and users that outlives a session: connections, failed logins, and the log quota."""
 
+import os
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from smtpcore_adapters import Limits
-from smtpcore_adapters.server._counts import MemoryCounts
+from smtpcore_adapters.server._counts import Counts, MemoryCounts
 from smtpcore_adapters.server._peers import PeerTable
+
+
+@pytest.fixture(params=["memory", "workers"])
+def counts(request: pytest.FixtureRequest) -> Iterator[Counts]:
+    if request.param == "memory":
+        yield MemoryCounts()
+        return
+
+    if not hasattr(os, "fork"):  # pragma: no cover
+        pytest.skip("this system cannot fork")
+    from smtpcore_adapters.server._shared_counts import SharedCounts
+
+    with SharedCounts(1, 8) as shared:
+        yield shared.of_worker(0)
 
 
 def test_connections_are_counted_in_total_per_address_and_per_prefix() -> None:
@@ -175,9 +192,18 @@ def test_important_log_records_have_a_quota_of_their_own() -> None:
     assert PeerTable(Limits(log_records_per_minute=None)).may_log("192.0.2.1", 0, important=True)
 
 
-def test_peer_table_is_thread_safe() -> None:
-    counts = MemoryCounts()
-    table = PeerTable(Limits(connections=10, connections_per_minute=1_000_000), counts)
+@pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    """Let Python switch between threads as often as it can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("frequent_switches")
+def test_no_connection_of_several_threads_is_refused_below_the_limits(counts: Counts) -> None:
+    table = PeerTable(Limits(connections=8, connections_per_minute=1_000_000), counts)
 
     def come_and_go(number: int) -> int:
         refused = 0
@@ -191,4 +217,4 @@ def test_peer_table_is_thread_safe() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(come_and_go, range(8))) == 0
     assert table._here == 0
-    assert not counts._taken
+    assert [counts.count(key) for key in ("", "192.0.2.0", "192.0.2.0/24")] == [0, 0, 0]
