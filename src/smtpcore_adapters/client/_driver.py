@@ -104,8 +104,6 @@ class ClientDriver:
         self._server = server
         """The name of the server in errors."""
         self._observer = _guarded(observer, server) if observer else _ignore
-        self._slowest = 0.0
-        """The longest time that this side took for a piece of a body, in seconds."""
         self._is_busy = self._is_at_end = self._is_closed = False
         self._last: Request | None = None
 
@@ -233,7 +231,7 @@ class ClientDriver:
         async with self._message():
             transaction = self._conn.transaction
             if transaction and transaction.recipients:  # RFC 2920 3.1: without recipients only the final dot is sent
-                async with aclosing(self._watched(pieces)) as watched:
+                async with aclosing(self.progress.watched(pieces, self._clock)) as watched:
                     async for piece in watched:
                         await self._read_arrived(answers)
                         if answers:
@@ -258,7 +256,7 @@ class ClientDriver:
         async with self._message():
             left = _MOST_CHUNKS if self._conn.is_pipelining else 0
             previous = b""
-            async with aclosing(self._watched(pieces)) as watched:
+            async with aclosing(self.progress.watched(pieces, self._clock)) as watched:
                 async for piece in watched:
                     if previous:
                         await self._send_chunk(previous, answers, left=left)
@@ -288,18 +286,6 @@ class ClientDriver:
         await self._take_answers(answers, left=left)
         if not last:
             self.progress.add(len(data))
-
-    async def _watched(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        async with aclosing(pieces):
-            self._slowest, begin = 0.0, self._clock()
-            try:
-                async for piece in pieces:
-                    self._slowest = max(self._slowest, self._clock() - begin)
-                    yield piece
-                    begin = self._clock()
-            except Exception as exc:
-                self.progress.error = exc
-                raise
 
     @asynccontextmanager
     async def _message(self) -> AsyncGenerator[None, None]:
@@ -436,9 +422,10 @@ class ClientDriver:
                 self._receive(await self.stream.receive(end - self._clock()))
 
     def _name(self, error: OSError | RemoteProtocolError) -> None:
-        slow = f"; this side took {self._slowest:.0f} seconds for a piece of the body"
+        slowest = self.progress.slowest
+        slow = f"; this side took {slowest:.0f} seconds for a piece of the body"
         missing = missing_input(self._conn.waiting_for, self.last_verb)
-        name(error, self._server, missing, slow if self._slowest > _SLOW else "")
+        name(error, self._server, missing, slow if slowest > _SLOW else "")
 
     @property
     def _goodbye(self) -> Reply | None:
