@@ -393,7 +393,7 @@ class Client:
         return await self._driver.check(ask=ask)
 
     async def aclose(self) -> None:
-        """Send QUIT, and close the connection. Never raises."""
+        """Send QUIT, and close the connection. Never raises. After a fork, the new process sends and closes nothing."""
         await self._driver.aclose()
 
     def __repr__(self) -> str:

@@ -20,6 +20,7 @@
 # be assigned to a command. `ClientConnection.send_failed` then makes sure that nothing more is sent.
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
@@ -106,6 +107,7 @@ class ClientDriver:
         self._observer = _guarded(observer, server) if observer else _ignore
         self._is_busy = self._is_at_end = self._is_closed = False
         self._last: Request | None = None
+        self._process = os.getpid()
 
         self.usage: Usage = Usage()
         """The use of the connection."""
@@ -130,6 +132,10 @@ class ClientDriver:
     def is_open(self) -> bool:
         """Whether commands can still be sent."""
         return self._conn.state is not State.CLOSED
+
+    @property
+    def _is_copy(self) -> bool:
+        return os.getpid() != self._process
 
     @property
     def last_verb(self) -> str:
@@ -309,7 +315,13 @@ class ClientDriver:
             self._observer(self.stream.tls)
 
     async def aclose(self) -> None:
-        """Send QUIT if QUIT may be sent, and close the connection. Never raises."""
+        """Send QUIT if QUIT may be sent, and close the connection. Never raises.
+
+        In a fork of the process that opened the connection, do nothing: that process still uses the connection.
+        """
+        if self._is_copy:
+            return
+
         self._hurry()
         is_abandoned = self._is_busy
         try:
@@ -447,6 +459,8 @@ class ClientDriver:
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
+        if self._is_copy:  # two processes would read each other's replies
+            raise LocalProtocolError("another process opened this connection: open a connection in each process")
         if self._is_busy:
             raise LocalProtocolError(
                 "this connection is in use by another task: use a Pool, or a connection for each task"

@@ -1,6 +1,7 @@
 """The client over a scripted stream in memory."""
 
 import io
+import os
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from typing import Any
@@ -327,6 +328,19 @@ def test_concurrent_use_of_a_client_is_an_error() -> None:
     with pytest.raises((LocalProtocolError, AssertionError)):
         book.deliver(body())
     assert b"QUIT" not in book.output
+
+
+def test_fork_of_a_process_cannot_use_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = client().send(OK)
+    before = book.output
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        for call in (lambda: step(book.client.noop()), book.deliver):
+            with pytest.raises(LocalProtocolError, match="another process opened this connection"):
+                call()
+        step(book.client.aclose())
+        assert book.output == before, "not even QUIT"
+    assert step(book.client.noop()).code == 250
 
 
 def test_command_of_another_type_keeps_the_session() -> None:
