@@ -1,6 +1,5 @@
 """`smtpcore send`: send a message to a server."""
 
-import io
 import os
 import ssl
 import sys
@@ -23,6 +22,7 @@ from .._printable import printable
 from ..client._envelope import SendOptions
 from ..client._options import CONNECT_TIMEOUT, ConnectOptions, TlsMode
 from ..client._results import SendResult
+from ..client._sources import Body
 from ..socket import connect
 from ..streams._stream import Address
 from ..transcript import transcript_lines
@@ -117,8 +117,7 @@ def send(**options: Any) -> int:
         "notify": [Notify(event.upper()) for event in options["dsn"]],
         "requiretls": options["requiretls"],
     }
-    with _opened(options) as file, _progress(file) as message:
-        sender, recipients, body = complete_envelope(message, options["sender"], options["recipients"])
+    with _message(options) as (sender, recipients, body):
         try:
             with connect(host, port, **arguments) as client:
                 result = client.send(sender, recipients, body, **parameters)
@@ -214,11 +213,19 @@ def _budgets(seconds: float | None) -> ClientBudgets:
 
 
 @contextmanager
-def _opened(options: dict[str, Any]) -> Iterator[BinaryIO]:
-    path: Path | None = options["file"]
+def _message(options: dict[str, Any]) -> Iterator[tuple[str, Sequence[str], Body]]:
+    """Yield the sender, the recipients and the message."""
+    sender, recipients = options["sender"], options["recipients"]
     if options["data_from_template"]:
-        yield io.BytesIO(_template(options["sender"], options["recipients"]))
+        yield sender, recipients, _template(sender, recipients)
         return
+
+    with _opened(options["file"]) as file, _progress(file) as message:
+        yield complete_envelope(message, sender, recipients)
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[BinaryIO]:
     if path is None or str(path) == "-":
         yield sys.stdin.buffer
         return
@@ -231,7 +238,7 @@ def _opened(options: dict[str, Any]) -> Iterator[BinaryIO]:
         yield file
 
 
-def _template(sender: str, recipients: Sequence[str]) -> bytes:
+def _template(sender: str, recipients: Sequence[str]) -> EmailMessage:
     message = EmailMessage(policy=SMTPUTF8)
     message["Date"] = localtime()
     message["Message-ID"] = make_msgid(domain="smtpcore.invalid")
@@ -241,7 +248,7 @@ def _template(sender: str, recipients: Sequence[str]) -> bytes:
         with suppress(HeaderParseError, ValueError, IndexError):
             message[name] = ", ".join(addresses)
     message.set_content("This is a test message, sent by the command `smtpcore send --data-from-template`.\n")
-    return message.as_bytes()
+    return message
 
 
 @contextmanager

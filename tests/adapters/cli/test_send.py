@@ -228,6 +228,24 @@ def test_test_message_is_made_from_a_template(server: Running) -> None:
     assert body.startswith(b"This is a test message")
 
 
+@pytest.mark.parametrize(
+    ("without", "domain"),
+    [
+        (("SMTPUTF8",), "xn--bcher-kva.example"),
+        (("SMTPUTF8", "8BITMIME"), "xn--bcher-kva.example"),
+        ((), "bücher.example"),
+    ],
+)
+def test_test_message_has_the_form_of_domains_that_the_server_takes(
+    without: tuple[str, ...], domain: str, tmp_path: Path
+) -> None:
+    options = [part for name in without for part in ("--without", name)]
+    with running(tmp_path, *options) as server:
+        assert send(server, "--data-from-template", to=("b@bücher.example",)).returncode == 0
+        (message,) = server.messages()
+    assert f"To: b@{domain}\n".encode() in split_trace(message)[1]
+
+
 ADDRESSED = b"""\
 From: Tim <tim@client.example>
 Sender: a@client.example
