@@ -1,5 +1,6 @@
 """A server in threads, for tests."""
 
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from .._names import check_options, unknown_name
 from ..recipients import AnyRecipient, Recipients
 from ..server._app import App
 from ..server._limits import Limits, Timeouts
+from ..server._listeners import Listener, listening
 from ..socket import serving
 from ..streams._stream import Address
 from ..users import Users
@@ -106,34 +108,46 @@ class SmtpServer:
         self.messages: Inbox = Inbox()
         """The received messages, oldest first."""
         self._stack = ExitStack()
+        self._opened = ExitStack()
+        self._sockets: list[socket.socket] = []
+        """The listening sockets, which stay open while the server restarts, so that no other program takes the port."""
         self._address = Address("")
 
     def __enter__(self) -> Self:
+        options = self.options
+        with ExitStack() as opened:
+            listeners = opened.enter_context(listening([Listener(options.port, options.host)]))
+            opened.callback(self._stack.close)
+            self._sockets = [each for each, _ in listeners]
+            self._start()
+            self._opened = opened.pop_all()
+        return self
+
+    def _start(self) -> None:
         options = self.options
         faults = None
         if options.faults:
             implicit_tls, seed = options.implicit_tls, options.fault_seed
             faults = Faults(*options.faults, trusted=False, implicit_tls=implicit_tls, seed=seed)
+        app, config, context = self._app(faults), self._config(), self._context(faults)
         self._address = self._stack.enter_context(
             serving(
-                self._app(faults),
-                options.port,
-                host=options.host,
+                app,
+                listeners=[Listener(bound=self._stack.enter_context(each.dup())) for each in self._sockets],
                 grace=1.0,
-                config=self._config(),
-                tls=self._context(faults),
+                config=config,
+                tls=context,
                 implicit_tls=options.implicit_tls,
                 limits=_NO_LIMITS,
                 budgets=Budgets(greeting=options.timeout, command=options.timeout, body=options.timeout),
                 timeouts=Timeouts(close=0.5, auth_delay=0),
             )
         ).address
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._opened.close()
 
     # Address and certificate
 
@@ -176,9 +190,17 @@ class SmtpServer:
     @_with_fields_of(ServerOptions)
     def configure(self, options: Mapping[str, object]) -> None:
         """Restart the server on the same port with changed options. Messages are kept; open sessions end."""
-        self.options = _with(self.options, {"port": self.port, **options})
-        self._stack.close()
-        self.__enter__()
+        changed = _with(self.options, {"port": self.port, **options})
+        is_moved = (changed.host, changed.port) != (self.options.host, self.port)
+        self.options = changed
+        with ExitStack() as stack:
+            stack.enter_context(self._opened)  # closes the sockets if the server does not start again
+            self._stack.close()
+            if not is_moved:
+                self._start()
+                stack.pop_all()
+        if is_moved:
+            self.__enter__()
 
     def _app(self, faults: Faults | None) -> App[Any]:
         options = self.options

@@ -2,10 +2,11 @@
 
 import os
 import smtplib
+import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,45 @@ def test_reconfigured_server_keeps_its_address() -> None:
             send(server, use=lambda smtp: smtp.starttls(context=server.client_context))
 
         assert len(server.messages) == 1
+
+
+class Connecting:
+    """A list of handlers that is read while the server restarts, and that connects to the server at this time."""
+
+    def __init__(self, server: SmtpServer) -> None:
+        self.server = server
+        self.connections: list[socket.socket] = []
+
+    def __iter__(self) -> Iterator[object]:
+        self.connections.append(socket.create_connection(self.server.address, timeout=10))
+        return iter(())
+
+
+def test_client_that_connects_during_a_new_configuration_is_served() -> None:
+    with SmtpServer() as server:
+        handlers = Connecting(server)
+        server.configure(handlers=handlers)
+        (connection,) = handlers.connections
+        with connection:
+            assert connection.recv(100).startswith(b"220 ")
+
+
+def test_server_moves_to_another_port() -> None:
+    with SmtpServer() as server:
+        old = server.address
+        server.configure(port=0)
+        assert server.address != old
+        send(server)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(old)
+
+
+def test_server_listens_no_more_if_its_new_configuration_fails() -> None:
+    with SmtpServer() as server:
+        with pytest.raises(LocalProtocolError, match="needs a handler of auth"):
+            server.configure(auth_mechanisms=("PLAIN",))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(server.address)
 
 
 @pytest.mark.parametrize(
