@@ -141,7 +141,10 @@ class Envelope:
 
 
 def _envelope_of(kind: type[Envelope], value: Mapping[str, Any], extensions: Sequence[Extension]) -> Envelope:
-    sender = value["sender"]
+    sender, received_at = value["sender"], datetime.fromisoformat(value["received_at"])
+    if received_at.tzinfo is None:
+        raise ValueError(f"received_at is {received_at}: it needs a time zone")
+
     mail = [extension.mail for extension in extensions]
     rcpt = [extension.rcpt for extension in extensions]
     return kind(
@@ -151,7 +154,7 @@ def _envelope_of(kind: type[Envelope], value: Mapping[str, Any], extensions: Seq
         mail=Mail(Path(sender["address"]), _params(sender, mail)),
         recipients=tuple(Rcpt(Path(each["address"]), _params(each, rcpt)) for each in value["recipients"]),
         priority=value["priority"],
-        received_at=datetime.fromisoformat(value["received_at"]),
+        received_at=received_at,
         protocol=value["protocol"],
         hostname=value["hostname"],
         helo=value["helo"],

@@ -32,7 +32,7 @@ from .._envelope import Envelope
 from .._store import StoreFull, StoreUnavailable
 from ._asyncio import Link, check_asyncio, pause
 from ._options import JetStreamOptions, cluster_of
-from ._records import Record, State, domain_token, parse_record, parse_state
+from ._records import LONGEST_DELAY, Record, State, domain_token, parse_record, parse_state
 
 _logger = logging.getLogger("smtpcore")
 
@@ -122,7 +122,11 @@ class QueuedMessage:
         """Store `replies`, and give the message back to the queue for an attempt after `after` seconds.
 
         If the cluster has no space for the replies, the next attempt begins without them, and the log gets a record.
+        Raises `ValueError` for a delay of more than 1,000,000,000 seconds.
         """
+        if not abs(after) <= LONGEST_DELAY:
+            raise ValueError(f"after is {after}: it must be at most {LONGEST_DELAY:.0f} seconds")
+
         number = self._taken.metadata.sequence.stream
         state = State(self.attempts + 1, time.time() + after, self.replies, number)
         subject = state_subject(self._link, self._taken, self.envelope)

@@ -130,9 +130,18 @@ def parse_state(data: bytes) -> State:
     try:
         values = json.loads(data)
         attempts, due, record = int(values["attempts"]), float(values["due"]), int(values.get("record", 0))
-        return State(attempts, due, replies_of_json(values["replies"]), record)
+        replies = replies_of_json(values["replies"])
     except _WRONG as exc:
         raise ValueError(f"these are not the results of a message: {exc!r:.200}") from exc
+
+    # Values that no attempt can have set, NaN among them, must not hold up the message until it expires.
+    return State(attempts if 0 <= attempts < _MOST_ATTEMPTS else 0, due if 0 <= due < _LATEST else 0.0, replies, record)
+
+
+LONGEST_DELAY = 1e9
+"""The longest delay of an attempt in seconds. The cluster counts nanoseconds with 64 bits."""
+_MOST_ATTEMPTS = 1_000_000
+_LATEST = 4e9  # seconds since 1970: the year 2096
 
 
 def record_of(envelope: Envelope, size: int, *, chunks: int = 0, body: bytes = b"") -> Record:

@@ -241,6 +241,33 @@ def test_message_whose_results_cannot_be_read_stays_in_the_stream(
     assert "record 1: Expecting value" in caplog.text
 
 
+def test_message_whose_next_attempt_has_an_impossible_time_is_due_now(found: Streams) -> None:
+    async def script(messages: AsyncGenerator[QueuedMessage, None]) -> None:
+        key = await put(JetStream(found.url, replicas=1), b"A: b\r\n")
+
+        async def publish(context: JetStreamContext) -> None:
+            state = b'{"attempts":1,"due":Infinity,"replies":{},"record":1}'
+            await context.publish(f"{found.name}.body.{key}.state", state)
+
+        await asyncio.to_thread(found.run, publish)
+        message = await anext(messages)
+        assert (message.attempts, message.envelope.key) == (1, key)
+
+    play(found, script=script)
+
+
+@pytest.mark.parametrize("after", [float("nan"), float("inf"), float("-inf"), 1e10])
+def test_impossible_delay_is_refused_before_anything_is_stored(after: float, found: Streams) -> None:
+    async def script(messages: AsyncGenerator[QueuedMessage, None]) -> None:
+        message = await anext(messages)
+        with pytest.raises(ValueError, match="it must be at most 1000000000 seconds"):
+            await message.retry(after)
+        await message.ack()
+
+    play(found, [b"A: b\r\n"], script=script)
+    assert (found.records(), found.chunks()) == ([], [])
+
+
 def test_queue_that_reads_another_domain_is_not_changed(found: Streams) -> None:
     async def script(messages: AsyncGenerator[QueuedMessage, None]) -> None:
         await (await anext(messages)).ack()

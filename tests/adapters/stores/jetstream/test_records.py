@@ -1,6 +1,7 @@
 """The records of messages, and the subjects."""
 
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -50,12 +51,13 @@ def test_record_of_a_long_message_counts_its_chunks() -> None:
         pytest.param(b"[" * 100_000 + b"\n", id="deep"),
         Record(envelope=ENVELOPE, size=1, chunks=1).encode().replace(b'"size":1', b'"size":1e999'),
         Record(envelope=replace(ENVELOPE, key=">"), size=0).encode(),
+        Record(envelope=replace(ENVELOPE, received_at=datetime(1, 1, 1)), size=0).encode(),
         Record(envelope=replace(ENVELOPE, key="a.b"), size=0).encode(),
         Record(envelope=replace(ENVELOPE, recipients=()), size=0).encode(),
     ],
 )
 def test_other_octets_are_no_record(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"is not the record|is not an envelope|Expecting value"):
+    with pytest.raises(ValueError, match=r"is not the record|is not an envelope|Expecting value|time zone"):
         parse_record(data)
 
 
@@ -82,6 +84,17 @@ def test_state_of_an_older_version_belongs_to_every_record() -> None:
 def test_other_octets_are_no_state(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"not the results|Expecting value"):
         parse_state(data)
+
+
+@pytest.mark.parametrize("due", ["NaN", "Infinity", "-Infinity", "1e300", "-1", "1767225600000"])
+def test_message_with_an_impossible_time_of_its_next_attempt_is_due_now(due: str) -> None:
+    state = parse_state(b'{"attempts":1,"due":%b,"replies":{},"record":7}' % due.encode())
+    assert state == State(1, 0.0, {}, 7)
+
+
+@pytest.mark.parametrize("attempts", [-5, 10**400])
+def test_impossible_number_of_attempts_is_not_used(attempts: int) -> None:
+    assert parse_state(b'{"attempts":%d,"due":2.0,"replies":{}}' % attempts) == State(0, 2.0)
 
 
 @pytest.mark.parametrize(
