@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -296,20 +297,27 @@ class Link:
             duplicate_window=DUPLICATES,
             allow_direct=True,
         )
-        records = shared.evolve(
-            name=cluster.stream,
-            subjects=[f"{cluster.stream}.new.*", f"{cluster.stream}.dead.*"],
-            retention=RetentionPolicy.WORK_QUEUE,
-        )
-        bodies = shared.evolve(name=cluster.bodies, subjects=[f"{cluster.stream}.body.>"], max_msgs_per_subject=1)
-        for wanted in (bodies, records):
-            assert wanted.name, "a stream has a name"
-            try:
-                found = (await context.stream_info(wanted.name)).config
-            except nats.js.errors.NotFoundError:
-                found = (await context.add_stream(wanted)).config
-            self._check(found)
-            self.is_queue = found.retention == RetentionPolicy.WORK_QUEUE
+        records = await _config_of(context, cluster.stream)
+        bodies = await _config_of(context, cluster.bodies)
+        if bodies is None:
+            age = max(cluster.max_age, _lifetime(records)) if records else cluster.max_age
+            wanted = shared.evolve(name=cluster.bodies, subjects=[f"{cluster.stream}.body.>"], max_msgs_per_subject=1)
+            bodies = (await context.add_stream(wanted.evolve(max_age=0 if age == inf else age))).config
+        self._check(bodies)
+        if records is None:
+            wanted = shared.evolve(
+                name=cluster.stream,
+                subjects=[f"{cluster.stream}.new.*", f"{cluster.stream}.dead.*"],
+                retention=RetentionPolicy.WORK_QUEUE,
+            )
+            records = (await context.add_stream(wanted)).config
+        self._check(records)
+        if _lifetime(records) > _lifetime(bodies):
+            raise StoreUnavailable(
+                f"{cluster}: the stream {cluster.bodies} deletes bodies after {_lifetime(bodies):g} seconds, before "
+                f"{cluster.stream} deletes their messages: give {cluster.bodies} the same max_age, or a longer one"
+            )
+        self.is_queue = records.retention == RetentionPolicy.WORK_QUEUE
 
     def _check(self, found: StreamConfig) -> None:
         replicas = found.num_replicas or 1
@@ -459,6 +467,18 @@ class Task:
         """Cancel the coroutine, and drop its exception."""
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         self._task.cancel()
+
+
+async def _config_of(context: JetStreamContext, stream: str) -> StreamConfig | None:
+    try:
+        return (await context.stream_info(stream)).config
+    except nats.js.errors.NotFoundError:
+        return None
+
+
+def _lifetime(stream: StreamConfig) -> float:
+    """Return the seconds for which a stream keeps a message."""
+    return stream.max_age or inf
 
 
 def _login(cluster: Cluster, give: Callable[[str], str]) -> dict[str, Any]:

@@ -282,6 +282,36 @@ def test_stream_of_bodies_that_may_lose_chunks_is_not_used(found: Streams) -> No
         deliver(found.url)
 
 
+@pytest.mark.parametrize(("records", "bodies"), [(200, 100), (0, 100)])
+def test_streams_that_keep_a_message_longer_than_its_body_are_not_used(
+    records: int, bodies: int, found: Streams
+) -> None:
+    create(found, max_age=records)
+    create(found, name=f"{found.name}_bodies", subjects=[f"{found.name}.body.>"], max_age=bodies)
+    with pytest.raises(StoreUnavailable, match=r"_bodies deletes bodies after 100 seconds, before"):
+        deliver(found.url)
+
+
+@pytest.mark.parametrize(("records", "bodies"), [(100, 100), (100, 200), (100, 0), (0, 0)])
+def test_bodies_may_be_kept_longer_than_their_messages(records: int, bodies: int, found: Streams) -> None:
+    create(found, max_age=records)
+    create(found, name=f"{found.name}_bodies", subjects=[f"{found.name}.body.>"], max_age=bodies)
+    deliver(found.url)
+    assert found.subjects(found.name)
+
+
+@pytest.mark.parametrize(("own", "expected"), [(0, 0), (500, 500), (150, 200)])
+def test_missing_stream_of_bodies_is_created_for_the_lifetime_of_the_messages(
+    own: int, expected: int, found: Streams
+) -> None:
+    async def max_age(context: JetStreamContext) -> float | None:
+        return (await context.stream_info(f"{found.name}_bodies")).config.max_age
+
+    create(found, max_age=own)
+    deliver(found.url, max_age=200)
+    assert found.run(max_age) == expected
+
+
 def test_stream_that_refuses_further_messages_of_a_domain_is_full(found: Streams) -> None:
     create(found, max_msgs_per_subject=1, discard=DiscardPolicy.NEW, discard_new_per_subject=True)
     deliver(found.url)
