@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .._findings import Failed, Finding, Inconclusive, NotApplicable, Outcome, Severity
-from ._visit import Body, Line, Script, Visit
+from ._visit import Body, Line, Script, Sent, Visit, code_of
 
 Tls = Literal["none", "starttls", "implicit"]
 """The use of TLS that the client is set up for: `starttls` and `implicit` mean that the client requires TLS."""
@@ -51,6 +51,20 @@ class Case:
         """The number of messages that the server accepted."""
         return sum(visit.accepted for visit in self.visits)
 
+    @property
+    def refused(self) -> set[str]:
+        """The RCPT commands that the server refused, and did not accept later."""
+        codes: dict[str, int] = {}
+        for visit in self.visits:
+            line: Line | None = None
+            for entry in visit.log:
+                if isinstance(entry, Line):
+                    line = entry
+                elif isinstance(entry, Sent) and entry.key == "RCPT" and line:
+                    codes[line.text] = min(codes.get(line.text, _REFUSAL), code_of(entry.octets))
+
+        return {text for text, code in codes.items() if code >= _REFUSAL}
+
     def of(self, *verbs: str) -> list[Line]:
         """Return the commands with these verbs."""
         return [line for line in self.lines if line.verb in verbs]
@@ -70,6 +84,9 @@ class Case:
 
         return self.bodies
 
+
+_REFUSAL = 400
+"""The lowest code of a refusal."""
 
 Judge = Callable[[Case], None]
 
@@ -147,7 +164,10 @@ def _expect_delivery(case: Case) -> None:
 def _expect_honest_report(case: Case) -> None:
     if case.reported and not case.accepted:
         raise Judged("the client reported success, but no message was accepted", Severity.FAULT)
-    if case.reported is False and case.accepted:
+    if case.reported and case.refused:
+        # A single result cannot say more, and no RFC defines it: swaks reports success if any recipient is accepted.
+        raise Judged("the client reported success, but a recipient was refused", Severity.WARNING)
+    if case.reported is False and case.accepted and not case.refused:
         raise Judged("the client reported a failure, but its message was accepted", Severity.WARNING)
 
 

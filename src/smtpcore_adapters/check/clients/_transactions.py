@@ -5,7 +5,7 @@ import re
 from .._findings import Failed, NotApplicable, Severity
 from .._raw_client import printable
 from ._client_checks import Case, ClientCheck, Judged, client_check
-from ._visit import Body, Script, closing
+from ._visit import Body, Script, Visit, closing
 
 _MAX_TEXT_LINE = 1000
 _SMALL = 16
@@ -34,6 +34,20 @@ def _expect_empty_message(case: Case) -> None:
     case.need("RCPT")
     if any(body.octets for body in case.bodies):
         raise Judged("the client sent its message, although all recipients were refused", _WARNING)
+
+
+def _refuse_others(visit: Visit) -> None:
+    """Accept the first recipient of a connection, and refuse the others."""
+    paths = [line.text for line in visit.lines if line.verb == "RCPT"]
+    visit.play(visit.ordinary if paths[-1] == paths[0] else b"550 5.1.1 No such user\r\n")
+
+
+def _expect_several_recipients(case: Case) -> None:
+    if len({line.text for line in case.need("RCPT")}) < _SEVERAL:
+        raise NotApplicable("the client sent a single recipient: give it two")
+
+
+_SEVERAL = 2
 
 
 def _expect_recipients(case: Case) -> None:
@@ -154,6 +168,15 @@ TRANSACTIONS: tuple[ClientCheck, ...] = (
         ),
         _expect_empty_message,
         is_for_lmtp=False,  # RFC 2033 4.2 forbids this 354
+    ),
+    client_check(
+        "recipients-partly-refused",
+        "A refusal of one of several recipients is reported",
+        "RFC 5321 3.3",
+        "the message for the other recipients, or no message; the client reports a failure",
+        Script(answers={"RCPT": _refuse_others}),
+        _expect_several_recipients,
+        severity=_WARNING,
     ),
     client_check(
         "data-refused",

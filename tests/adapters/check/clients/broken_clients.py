@@ -497,6 +497,12 @@ class SendsUtf8Header(Correct):
         return b"Subject: \xc3\xa9\r\n" + HEADER + BODY if "8BITMIME" in self.offers else super().message()
 
 
+class IgnoresRefusedRecipient(Correct):
+    def rcpt(self, code: int) -> None:
+        super().rcpt(code)
+        self.second = self.ask(b"RCPT TO:<c@s.example>")
+
+
 class SendsUtf8Sender(Correct):
     def mail(self) -> None:
         self.after_mail(self.ask("MAIL FROM:<é@c.example>".encode()))
@@ -557,7 +563,8 @@ BROKEN_TRANSACTIONS: dict[Callable[[], Correct], set[str]] = {
     SendsEightBits: {"body-8bit"},
     SendsUtf8Header: {"body-smtputf8"},
     SendsUtf8Sender: {"body-smtputf8"},
-    SendsUtf8Recipient: {"body-smtputf8"},
+    SendsUtf8Recipient: {"body-smtputf8", "recipients-partly-refused"},
+    IgnoresRefusedRecipient: {"recipients-partly-refused"},
     DoublesNoSingleDot: {"body-dots"},
 }
 """The same for faults in a transaction."""

@@ -406,6 +406,9 @@ def _report(evidence: ClientEvidence) -> Iterator[Violation]:
         yield _broken("RCPT", f"{text}{cause}", is_warning=evidence.has_surplus)
     elif not isinstance(result, bool) and set(delivered) - set(result) and not evidence.malformed:
         yield _broken("RCPT", "the client reported a failure for a recipient for whom the message was accepted")
+    elif result is True and not evidence.malformed and _refused(evidence):
+        # A single result cannot say more, and no RFC defines it: swaks reports success if any recipient is accepted.
+        yield _broken("RCPT", "the client reported success, but a recipient was refused", is_warning=True)
     elif not result and delivered and not evidence.malformed and not _has_refused_recipients(evidence):
         text = "the client reported a failure, but its message was accepted"
         yield _broken("END", text, is_warning=True)
@@ -414,6 +417,16 @@ def _report(evidence: ClientEvidence) -> Iterator[Violation]:
 def _has_refused_recipients(evidence: ClientEvidence) -> bool:
     wanted = {rcpt.path for each in evidence.transactions for rcpt in each.rcpts}
     return wanted != set(evidence.delivered)
+
+
+def _refused(evidence: ClientEvidence) -> set[str]:
+    """Return the recipients for whom the server accepted no message, and refused RCPT or, in LMTP, the message."""
+    return {
+        rcpt.path
+        for each in evidence.transactions
+        for rcpt in each.rcpts
+        if rcpt.is_refused or (each.end and each.end.replies and rcpt.is_accepted)
+    } - set(evidence.delivered)
 
 
 def _once(evidence: ClientEvidence) -> Iterator[Violation]:

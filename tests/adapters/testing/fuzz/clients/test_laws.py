@@ -173,10 +173,34 @@ def test_result_agrees_with_the_replies(result: Any, answers: tuple[Answer, ...]
     assert not text or text in found[0][1]
 
 
-def test_failure_may_be_reported_if_a_recipient_was_refused() -> None:
-    lines = (*ENVELOPE, b"RCPT TO:<c@s.example>\r\n", *MESSAGE[3:])
+TWO_RECIPIENTS = (*ENVELOPE, b"RCPT TO:<c@s.example>\r\n", *MESSAGE[3:])
 
-    assert broken_laws(evidence_of(*lines, behaviour=_with(Answer("RCPT", REFUSED, 2)), result=False)) == []
+
+def test_failure_may_be_reported_if_a_recipient_was_refused() -> None:
+    assert broken_laws(evidence_of(*TWO_RECIPIENTS, behaviour=_with(Answer("RCPT", REFUSED, 2)), result=False)) == []
+
+
+@pytest.mark.parametrize(("key", "lmtp"), [("RCPT", False), ("RCPT", True), ("END", True)])
+def test_success_although_a_recipient_was_refused_is_a_warning(key: str, lmtp: bool) -> None:
+    # The client reads one reply after each line, so without QUIT in LMTP, which has two replies to a message.
+    lines = [b"LHLO c.example\r\n", *TWO_RECIPIENTS[1:-1]] if lmtp else TWO_RECIPIENTS
+    found = violations_of(evidence_of(*lines, behaviour=_with(Answer(key, REFUSED, 2)), lmtp=lmtp, result=True))
+
+    (report,) = [each for each in found if each.law == "report"]
+    assert (report.verb, report.is_warning) == ("RCPT", True)
+    assert report.text == "the client reported success, but a recipient was refused"
+
+
+def test_success_may_be_reported_if_a_refused_recipient_was_tried_again() -> None:
+    lines = (*TWO_RECIPIENTS[:-1], *ENVELOPE[1:2], TWO_RECIPIENTS[3], *MESSAGE[3:])
+
+    assert broken_laws(evidence_of(*lines, behaviour=_with(Answer("RCPT", REFUSED, 2)), result=True)) == []
+
+
+def test_success_of_the_accepted_recipients_may_be_reported() -> None:
+    answer = _with(Answer("RCPT", REFUSED, 2))
+
+    assert broken_laws(evidence_of(*TWO_RECIPIENTS, behaviour=answer, result=["b@s.example"])) == []
 
 
 def test_success_because_of_an_early_reply_is_a_warning() -> None:
