@@ -11,7 +11,7 @@ import click
 
 from ..check.clients import Client, ClientFailed, ClientListener, ClientSetup
 from ._check_clients import check_address, client_of
-from ._fuzz_reports import Progress, print_end, print_findings, report_as_json, save_findings, saved
+from ._fuzz_reports import Progress, loaded, print_end, print_findings, report_as_json, save_findings
 
 if TYPE_CHECKING:
     from ..testing.fuzz.clients import ClientFinding, ClientFuzzer, ClientSettings
@@ -64,8 +64,9 @@ def _run(
     def write(file: Path, finding: "ClientFinding", about: Mapping[str, str]) -> None:
         save_behaviour(file, finding.behaviour, about)
 
+    behaviours = loaded(options["corpus"], load_behaviour)
     try:
-        report = fuzzer.run(map(load_behaviour, saved(options["corpus"])))
+        report = fuzzer.run(behaviours)
     except KeyboardInterrupt:
         report = fuzzer.report
     finally:

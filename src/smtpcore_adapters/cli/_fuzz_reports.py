@@ -37,6 +37,7 @@ class AnyFinding(Protocol):
 
 
 FindingT = TypeVar("FindingT", bound=AnyFinding)
+LoadedT = TypeVar("LoadedT")
 
 
 class AnyReport(Protocol):
@@ -82,6 +83,20 @@ class Progress:
 def saved(corpus: Path | None) -> list[Path]:
     """Return the files in the directory of `--corpus`."""
     return sorted(corpus.glob("*.json")) if corpus and corpus.is_dir() else []
+
+
+def loaded(corpus: Path | None, load: Callable[[Path], LoadedT]) -> list[LoadedT]:
+    """Read the files in the directory of `--corpus`. Name each damaged file on standard error, and leave it out."""
+    from ..testing.fuzz import Unreadable
+
+    read: list[LoadedT] = []
+    for file in saved(corpus):
+        try:
+            read.append(load(file))
+        except Unreadable as exc:
+            click.echo(f"left out: {exc}", err=True)
+
+    return read
 
 
 def save_findings(

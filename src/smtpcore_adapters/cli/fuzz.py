@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ._fuzz_clients import fuzz_clients
-from ._fuzz_reports import Progress, indented, print_end, print_findings, report_as_json, save_findings, saved
+from ._fuzz_reports import Progress, indented, loaded, print_end, print_findings, report_as_json, save_findings
 from ._numbers import NumberRange
 from ._password import HELP
 from ._target import address_of, refuse_given, target_of
@@ -249,7 +249,7 @@ def _run(options: Mapping[str, Any], target: "Target", restart: Callable[[], boo
 def _saved(corpus: Path | None) -> "list[Experiment]":
     from ..testing.fuzz import load
 
-    return [load(file) for file in saved(corpus)]
+    return loaded(corpus, load)
 
 
 def _save(corpus: Path | None, report: "Report", *, lmtp: bool) -> list[Path]:

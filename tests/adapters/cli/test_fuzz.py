@@ -74,6 +74,21 @@ def test_corpus_is_played_first(broken: str, capsys: pytest.CaptureFixture[str])
         assert f"found/count-data-{number}.json" in capsys.readouterr().out
 
 
+def test_damaged_files_of_a_corpus_are_named_and_left_out(broken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fuzz", broken, *TO, "--examples", "8", "--corpus", "found"])
+    capsys.readouterr()
+    Path("found/cut.json").write_text(Path("found/count-data-1.json").read_text()[:-9])
+    Path("found/empty.json").touch()
+
+    assert main(["fuzz", broken, *TO, "--examples", "1", "--corpus", "found"]) == 1
+    output = capsys.readouterr()
+    assert "found/count-data-2.json" in output.out
+    assert output.err.splitlines() == [
+        "left out: found/cut.json: this is not a file of smtpcore fuzz",
+        "left out: found/empty.json: this is not a file of smtpcore fuzz",
+    ]
+
+
 def test_correct_server_gives_status_0(correct: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fuzz", correct, *TO, "--examples", "5"]) == 0
 

@@ -73,9 +73,12 @@ def test_warning_gives_status_0(capsys: pytest.CaptureFixture[str], monkeypatch:
     monkeypatch.setattr(module, "client_of", lambda options: IgnoresSize())
     Path("found").mkdir()
     save_behaviour(Path("found/one.json"), Behaviour(offers=("SIZE 16",)), {})
+    Path("found/cut.json").write_text("{")
 
     assert main([*LISTEN, "--examples", "1", "--corpus", "found"]) == 0
-    assert "0 findings, 1 warnings" in capsys.readouterr().out
+    output = capsys.readouterr()
+    assert "0 findings, 1 warnings" in output.out
+    assert output.err == "left out: found/cut.json: this is not a file of smtpcore fuzz --listen\n"
     assert main([*LISTEN, "--replay", "found/size-end-1.json"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("warning: size: END: a message larger")
 

@@ -12,6 +12,10 @@ from ._plans import Experiment, Kind, Plan
 _VERSION = 1
 
 
+WRONG = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""The exceptions of values that have another form."""
+
+
 class Unreadable(Exception):
     """A file is not a saved experiment; the text gives the reason."""
 
@@ -41,6 +45,7 @@ def load(path: Path) -> Experiment:
             raise Unreadable(f"{path}: the file was written by another version")
 
         steps = tuple(_from_json(step) for step in content["steps"])
+        _ = [step.pieces for step in steps]  # raises `ValueError` for text that cannot be sent
         cuts = tuple(int(cut) for cut in content["cuts"])
         header = content.get("header")
         plan = Plan(
@@ -53,7 +58,7 @@ def load(path: Path) -> Experiment:
         return Experiment(plan, Kind(content["kind"]))
     except (OSError, UnicodeDecodeError) as exc:
         raise Unreadable(f"{path}: {getattr(exc, 'strerror', None) or exc}") from exc
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except WRONG as exc:
         raise Unreadable(f"{path}: this is not a file of smtpcore fuzz") from exc
 
 

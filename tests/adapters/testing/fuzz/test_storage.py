@@ -53,6 +53,12 @@ def test_file_without_the_newest_fields_is_loaded(tmp_path: Path) -> None:
         (b"\xff", "this is not a file of smtpcore fuzz|can't decode"),
         (b'{"smtpcore-fuzz": 2}', "the file was written by another version"),
         (b'{"smtpcore-fuzz": 1, "steps": [{"x": 1}]}', "this is not a file of smtpcore fuzz"),
+        (b"[" * 100_000, "this is not a file of smtpcore fuzz"),
+        (b'{"smtpcore-fuzz": 1, "steps": [], "cuts": [1e999]}', "this is not a file of smtpcore fuzz"),
+        (
+            b'{"smtpcore-fuzz": 1, "steps": [{"auth": "\\ud800", "initial": null, "responses": []}]}',
+            "this is not a file of smtpcore fuzz",
+        ),
     ],
 )
 def test_other_file_is_an_error(content: bytes, error: str, tmp_path: Path) -> None:

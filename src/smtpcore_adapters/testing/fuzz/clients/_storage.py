@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .._storage import Unreadable
+from .._storage import WRONG, Unreadable
 from ._behaviour import Answer, Behaviour, Then
 
 _VERSION = 1
@@ -43,12 +43,12 @@ def load_behaviour(path: Path) -> Behaviour:
             mechanisms=tuple(map(str, content["mechanisms"])),
             offers_auth_in_plaintext=bool(content["offers_auth_in_plaintext"]),
             certificate=_one_of(content["certificate"], "valid", "unknown authority", "wrong name"),
-            segment_size=int(content["segment_size"]),
+            segment_size=int(_at_most(_MAX_SEGMENT, content["segment_size"])),
             answers=tuple(map(_answer_of, content["answers"])),
         )
     except (OSError, UnicodeDecodeError) as exc:
         raise Unreadable(f"{path}: {getattr(exc, 'strerror', None) or exc}") from exc
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except WRONG as exc:
         raise Unreadable(f"{path}: this is not a file of smtpcore fuzz --listen") from exc
 
 
@@ -59,12 +59,23 @@ def _one_of(value: str, *values: Any) -> Any:
     return value
 
 
+def _at_most(most: float, value: float) -> float:
+    if not 0 <= value <= most:
+        raise ValueError(f"{value} is not a number from 0 to {most:g}")
+
+    return value
+
+
+_MAX_SEGMENT = 1_000_000
+_MAX_DELAY = 3600.0
+
+
 def _answer_of(content: Mapping[str, Any]) -> Answer:
     reply = content["reply"]
     return Answer(
         str(content["key"]),
         None if reply is None else reply.encode("latin-1"),
         int(content["number"]),
-        float(content["delay"]),
+        _at_most(_MAX_DELAY, float(content["delay"])),
         Then(content["then"]),
     )

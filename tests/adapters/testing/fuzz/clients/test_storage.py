@@ -18,6 +18,9 @@ def test_each_behaviour_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     assert json.loads(file.read_text())["law"] == "report"
 
 
+ANSWER = {"key": "END", "reply": None, "number": 1, "delay": 0, "then": "continue"}
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -25,6 +28,11 @@ def test_each_behaviour_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
         ({"starttls": "maybe"}, "not a file of smtpcore fuzz --listen"),
         ({"answers": [{}]}, "not a file of smtpcore fuzz --listen"),
         ({"offers": None}, "not a file of smtpcore fuzz --listen"),
+        ({"segment_size": -1}, "not a file of smtpcore fuzz --listen"),
+        ({"segment_size": float("inf")}, "not a file of smtpcore fuzz --listen"),
+        ({"answers": [{**ANSWER, "delay": float("nan")}]}, "not a file of smtpcore fuzz --listen"),
+        ({"answers": [{**ANSWER, "delay": 1e300}]}, "not a file of smtpcore fuzz --listen"),
+        ({"answers": [{**ANSWER, "number": float("inf")}]}, "not a file of smtpcore fuzz --listen"),
     ],
 )
 def test_other_content_is_an_error(change: dict[str, object], error: str, tmp_path: Path) -> None:
@@ -41,7 +49,7 @@ def test_missing_file_is_an_error(tmp_path: Path) -> None:
         load_behaviour(tmp_path / "none.json")
 
 
-@pytest.mark.parametrize("text", ["", "[]"])
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000])
 def test_other_file_is_an_error(text: str, tmp_path: Path) -> None:
     file = tmp_path / "one.json"
     file.write_text(text)
