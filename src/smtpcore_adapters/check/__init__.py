@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from smtpcore import show_texts
 
 from ._bodies import BODIES
-from ._checks import CannotCheck, Check, reach
+from ._checks import CannotCheck, Check, ServerLost, expect_alive, reach
 from ._choice import chosen
 from ._extensions import EXTENSIONS
 from ._findings import Finding, Outcome, Severity
@@ -20,7 +20,18 @@ from ._security import SECURITY
 from ._sequence import SEQUENCE
 from ._syntax import SYNTAX
 
-__all__ = ["CHECKS", "CannotCheck", "Check", "Finding", "Outcome", "Severity", "Target", "choose", "run_checks"]
+__all__ = [
+    "CHECKS",
+    "CannotCheck",
+    "Check",
+    "Finding",
+    "Outcome",
+    "ServerLost",
+    "Severity",
+    "Target",
+    "choose",
+    "run_checks",
+]
 
 CHECKS: tuple[Check, ...] = (*REPLIES, *SYNTAX, *SEQUENCE, *LIMITS, *BODIES, *EXTENSIONS, *SECURITY)
 """All checks, in the order in which they run."""
@@ -38,10 +49,24 @@ def choose(names: Iterable[str]) -> tuple[Check, ...]:
 
 
 def run_checks(target: Target, checks: Iterable[Check] = CHECKS) -> Iterator[Finding]:
-    """Run `checks` against `target`, and yield the finding of each. Raise `CannotCheck` if no session can be opened."""
+    """Run `checks` against `target`, and yield the finding of each.
+
+    Raises:
+        CannotCheck: no session can be opened.
+        ServerLost: after a check, no session can be opened any more: the server may have died.
+    """
     reach(target)
-    for check in checks:
-        yield check.run(target)
+    last: Check | None = None
+    is_known = True
+    for last in checks:
+        finding = last.run(target)
+        yield finding
+        # A check that is cut short is inconclusive. Any check may pass although the server dies of it.
+        is_known = finding.outcome is not Outcome.INCONCLUSIVE
+        if not is_known:
+            expect_alive(target, last)
+    if last and is_known:
+        expect_alive(target, last)
 
 
 show_texts(globals())

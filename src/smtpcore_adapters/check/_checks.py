@@ -8,6 +8,7 @@
 # - the plain form of the same command is accepted in a new session: the control. Example: the control for a MAIL
 #   command with a parameter is a MAIL command without it.
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -235,6 +236,10 @@ class CannotCheck(Exception):
     """No session with the server can be opened; the text gives the reason."""
 
 
+class ServerLost(CannotCheck):
+    """No session with the server can be opened any more, although earlier checks could open one."""
+
+
 def reach(target: Target) -> None:
     """Open a session with `target` as every check does. Raise `CannotCheck` if that fails."""
     probe = Probe(target, "reach")
@@ -244,6 +249,29 @@ def reach(target: Target) -> None:
         raise CannotCheck(f"{target.host} port {target.port}: {exc}") from exc
     finally:
         probe.close()
+
+
+def expect_alive(target: Target, check: "Check") -> None:
+    """Raise `ServerLost` if the server greets no more client within the timeout. `check` is the last check.
+
+    A reply such as 421 is enough: a busy server is alive.
+    """
+    end = time.monotonic() + target.timeout
+    while True:
+        try:
+            reach(target)
+        except CannotCheck as exc:
+            cause = exc.__cause__
+            if isinstance(cause, Inconclusive) and not isinstance(cause.__cause__, NoReply):
+                return
+            if time.monotonic() >= end:
+                raise ServerLost(f"{exc}; the last check was {check.id}") from exc
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+_PAUSE = 0.2  # seconds between two attempts to reach a server that may be starting again
 
 
 # Checks

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from ..check import CHECKS, CannotCheck, choose, run_checks
+from ..check import CHECKS, CannotCheck, Finding, ServerLost, choose, run_checks
 from ..check.clients import CLIENT_CHECKS, choose_client_checks
 from ._check_clients import check_clients
 from ._findings import list_of, report_of, shown, summary_of
@@ -93,7 +93,8 @@ def check(**options: Any) -> int:
     With --listen, each connection gets the next check, until all checks have run. With --run, the command is started
     once for each check, and its exit status is judged, too.
 
-    Exit status: 0 without faults, 1 with faults, 2 if the server or client cannot be checked. Warnings are not faults.
+    Exit status: 0 without faults, 1 with faults, 2 if the server or client cannot be checked to
+    the end. Warnings are not faults.
     """
     if options["listens"]:
         refuse_given(options, _OF_SERVERS, "has no effect with --listen")
@@ -112,15 +113,22 @@ def check(**options: Any) -> int:
         return check_clients(*address_of(options["server"] or "127.0.0.1", port="0"), client_checks, options)
 
     target = target_of(options)
+    findings: list[Finding] = []
+    lost: ServerLost | None = None
     try:
-        findings = list(shown(run_checks(target, checks), as_json=options["as_json"]))
+        findings.extend(shown(run_checks(target, checks), as_json=options["as_json"]))
+    except ServerLost as exc:
+        lost = exc
     except CannotCheck as exc:
         raise click.ClickException(f"cannot check {exc}") from exc
 
+    left = [each.id for each in checks[len(findings) :]]
     if options["as_json"]:
-        click.echo(json.dumps(report_of(findings, host=target.host, port=target.port), indent=2))
+        click.echo(json.dumps(report_of(findings, host=target.host, port=target.port, left=left), indent=2))
     else:
-        click.echo(summary_of(findings))
+        click.echo(f"{summary_of(findings)}{f'; {len(left)} not run' if left else ''}")
+    if lost:
+        raise click.ClickException(f"the server was lost: {lost}")
 
     return int(any(finding.is_fault for finding in findings))
 

@@ -1,6 +1,7 @@
 """Servers with a policy: a check is inconclusive, and does not fail, if a policy prevents it."""
 
 import json
+from itertools import chain, repeat
 
 import pytest
 
@@ -186,7 +187,7 @@ def test_refusal_of_the_tested_step_is_a_failure_only_without_a_policy_as_the_re
 
 
 def test_greeting_check_is_inconclusive_if_the_server_refuses_the_connection() -> None:
-    greetings = iter(["220 s.example\r\n", "421 4.7.0 Too many connections\r\n"])
+    greetings = chain(["220 s.example\r\n"], repeat("421 4.7.0 Too many connections\r\n"))
 
     assert outcome_of("reply-names-host", lambda peer: scripted({"": next(greetings)})(peer)) == (
         Outcome.INCONCLUSIVE,

@@ -1,5 +1,7 @@
 """The checks of the form of replies."""
 
+from itertools import chain, repeat
+
 from smtpcore_adapters.check import Outcome
 from tests.adapters.check.faulty_servers import scripted
 from tests.adapters.check.helpers import outcome_of
@@ -13,7 +15,8 @@ def test_keyword_listed_twice_is_reported() -> None:
 
 
 def test_reply_form_check_is_inconclusive_if_a_further_connection_fails() -> None:
-    greetings = iter(["220 s.example\r\n", "220 s.example\r\n", ""])
+    greeting = "220 s.example\r\n"
+    greetings = chain([greeting, greeting, ""], repeat(greeting))
 
     def refuses_third_connection(peer: Peer) -> None:
         scripted({"": next(greetings)})(peer)

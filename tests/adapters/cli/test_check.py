@@ -1,17 +1,18 @@
 """`smtpcore check` prints its findings, and its exit status is 1 if a fault was found."""
 
 import json
+import threading
 from typing import Any
 
 import pytest
 
-from smtpcore_adapters.check import CHECKS
+from smtpcore_adapters.check import CHECKS, choose
 from smtpcore_adapters.cli import main
 from smtpcore_adapters.users import Users
 from tests.adapters.check.faulty_servers import CONTEXT, scripted
 from tests.adapters.fakes import MessageStore, accepting
 from tests.adapters.harness import running
-from tests.adapters.peers import serving
+from tests.adapters.peers import Peer, Serve, serving
 
 TO = ("--to", "b@s.example", "--timeout", "5")
 
@@ -46,6 +47,91 @@ def test_warning_gives_status_0(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["check", str(address), *TO, "--only", "seq-mail-first"]) == 0
 
     assert "1 warning" in capsys.readouterr().out
+
+
+class FastClock:
+    """A clock that moves forward by each sleep only."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def dying(*greetings: str) -> Serve:
+    """Return a server that dies of an unknown verb. Later clients get one of `greetings` each, or the end."""
+    died = threading.Event()
+    left = iter(greetings)
+
+    def serve(peer: Peer) -> None:
+        if died.is_set():
+            scripted({"": next(left, "")})(peer)
+        else:
+            scripted({"XSMTPCORECHECK": ""})(peer)
+            died.set()
+
+    return serve
+
+
+@pytest.fixture
+def fast_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpcore_adapters.check._checks.time", FastClock())
+
+
+UNKNOWN = ("--only", "verb-unknown")
+
+
+@pytest.mark.usefixtures("fast_clock")
+def test_server_that_dies_during_the_checks_gives_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(dying()) as address:
+        assert main(["check", str(address), *TO, "--only", "verb"]) == 2
+
+    output = capsys.readouterr()
+    assert "INCONCLUSIVE   verb-unknown: " in output.out
+    assert output.out.splitlines()[-1].endswith(f"{len(choose(['verb'])) - 1} not run")
+    assert output.err == (
+        f"smtpcore: the server was lost: 127.0.0.1 port {address.port}: the connection: the server closed the "
+        "connection; the last check was verb-unknown\n"
+    )
+
+
+@pytest.mark.usefixtures("fast_clock")
+def test_json_report_names_the_checks_that_did_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(dying()) as address:
+        assert main(["check", str(address), *TO, "--json", "--only", "verb"]) == 2
+
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert [finding["id"] for finding in report["findings"]] == ["verb-unknown"]
+    assert report["left"] == [check.id for check in choose(["verb"])[1:]]
+
+
+@pytest.mark.usefixtures("fast_clock")
+def test_server_that_dies_of_the_last_check_gives_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    closes = scripted({"": "", "QUIT": ""})
+    greeted = iter((True, True))
+    usual = scripted({"XSMTPCORECHECK": "500 no\r\n"})
+
+    with serving(lambda peer: (usual if next(greeted, False) else closes)(peer)) as address:
+        assert main(["check", str(address), *TO, *UNKNOWN]) == 2
+
+    assert "PASS           verb-unknown: " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("fast_clock")
+@pytest.mark.parametrize("greetings", [("", "", "220 s.example\r\n"), ("", "421 busy\r\n")])
+def test_server_that_starts_again_or_is_busy_is_not_lost(
+    greetings: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(dying(*greetings)) as address:
+        assert main(["check", str(address), *TO, *UNKNOWN]) == 0
+
+    output = capsys.readouterr()
+    assert "INCONCLUSIVE   verb-unknown: " in output.out
+    assert output.err == ""
 
 
 def test_json_report_has_all_fields_of_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
