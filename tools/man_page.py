@@ -34,6 +34,7 @@ _STATUS: Final = (
     ("1", "The result of the command is negative; each command says what this is."),
     ("2", "An option, a setting or a file cannot be used. One line on standard error says what to do."),
     ("130", "The command was interrupted."),
+    ("141", "Standard output is a pipe that nobody reads any more."),
 )
 _WIDTH: Final = 79
 _AN_OPTION: Final = re.compile(r"(?<![\w-])(?:\\-){1,2}[a-zA-Z](?:\w|\\-)*")

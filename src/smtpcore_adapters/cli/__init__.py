@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import click
 
 from .._installation import SUMMARY, describe
+from ._output import show_line
+from ._standard_output import CLOSED_PIPE, OutputError, raising_output_errors
 from .check import check
 from .config import config
 from .drain import drain
@@ -53,10 +55,21 @@ cli.add_command(user)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status. An error prints one line and gives status 2."""
     try:
-        given = sys.argv[1:] if arguments is None else [*arguments]
-        return cli.main(given, prog_name="smtpcore", standalone_mode=False, obj=given) or 0
+        with raising_output_errors():
+            return _run(sys.argv[1:] if arguments is None else [*arguments])
+    except OutputError as exc:
+        if exc.is_closed_pipe:
+            return CLOSED_PIPE
+
+        show_line(f"smtpcore: cannot write the output: {exc.reason}")
+        return 2
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        return cli.main(arguments, prog_name="smtpcore", standalone_mode=False, obj=arguments) or 0
     except click.ClickException as exc:
-        click.echo(f"smtpcore: {exc.format_message()}", err=True)
+        show_line(f"smtpcore: {exc.format_message()}")
         return 2
     except (click.Abort, KeyboardInterrupt):
         return 130

@@ -22,6 +22,7 @@ from .._printable import printable
 from ..server._message import Message
 from ..server._notifications import Observed, SessionClosed
 from ..server._session import Session
+from ._standard_output import OutputError
 
 _logger = logging.getLogger("smtpcore")
 
@@ -43,7 +44,7 @@ class Printer:
         self._locked_file = TemporaryFile() if workers > 1 else None  # noqa: SIM115 - open until the process ends
 
     def write(self, transaction: Transaction, content: IO[bytes]) -> None:
-        """Write a message with its envelope. Raises `OSError`."""
+        """Write a message with its envelope. Raises `OutputError`, or an `OSError` of another file."""
         is_binary = transaction.mail.params.body is BodyType.BINARYMIME
         convert = _for_terminal if sys.stdout.isatty() else _unchanged if is_binary else _with_lf
         envelope = "".join(f"{printable(str(each))}\n" for each in (transaction.mail, *transaction.recipients))
@@ -100,7 +101,7 @@ class PrintedMessages:
                 content.write(piece)
             try:
                 await session.run_blocking(self._printer.write, message.transaction, content)
-            except OSError as exc:
+            except (OSError, OutputError) as exc:
                 _logger.error("%s: message %s could not be printed: %s", session.id, message.id, exc)
                 return Reply(451, f"Message {message.id} could not be printed", enhanced="4.3.0")
 

@@ -31,6 +31,7 @@ from ._failures import explain, status_of_error, status_of_result
 from ._header import complete_envelope
 from ._numbers import NumberRange
 from ._password import HELP, read_password
+from ._standard_output import OutputError
 
 _LONG = 1_000_000
 """Minimum octets of a file that is sent with a progress bar."""
@@ -145,7 +146,7 @@ def _show(line: str, *, err: bool = False) -> None:
     """
     try:
         click.echo(line, err=err)
-    except OSError:
+    except (OSError, OutputError):
         setattr(sys, "stderr" if err else "stdout", None)  # Python writes the rest of the buffer again at its end
 
 
