@@ -140,7 +140,7 @@ class Pool(ABC):
         path, rcpts = sender_path(sender), make_rcpts(recipients, options)
         options.pop("notify", None)  # the recipients have it now; an iterator could not be read again
         is_repeatable = _is_repeatable(message)
-        async with self._slot(ask=not is_repeatable) as slot:
+        async with self._slot(ask=not is_repeatable, recipients=len(rcpts)) as slot:
             while (result := await _attempt(slot, path, rcpts, message, options, is_repeatable)) is None:
                 await self._drop(slot)
                 await self._make_ready(slot)
@@ -179,8 +179,11 @@ class Pool(ABC):
     # Slots
 
     @asynccontextmanager
-    async def _slot(self, *, ask: bool = False) -> AsyncGenerator[ClientSlot, None]:
-        """Lend a slot with an open connection. With `ask`, NOOP checks a connection that was used before."""
+    async def _slot(self, *, ask: bool = False, recipients: int = 1) -> AsyncGenerator[ClientSlot, None]:
+        """Lend a slot with an open connection for a message with this number of recipients.
+
+        With `ask`, NOOP checks a connection that was used before.
+        """
         if self._is_copy:  # two processes would read each other's replies
             raise RuntimeError("the pool was used in another process before: make a pool for each process")
 
@@ -192,24 +195,24 @@ class Pool(ABC):
             slot = self._slots.request(self._new_event())
         try:
             await slot.event.wait()
-            await self._make_ready(slot, ask=ask)
+            await self._make_ready(slot, ask=ask, recipients=recipients)
             yield slot
         finally:
             await self._release(slot)
 
-    async def _make_ready(self, slot: ClientSlot, *, ask: bool = False) -> None:
-        while not (await self._is_usable(slot, ask=ask) or await self._open(slot)):
+    async def _make_ready(self, slot: ClientSlot, *, ask: bool = False, recipients: int = 1) -> None:
+        while not (await self._is_usable(slot, recipients, ask=ask) or await self._open(slot)):
             await slot.event.wait()
 
-    async def _is_usable(self, slot: ClientSlot, *, ask: bool) -> bool:
-        """Return whether the slot has a connection that is still open. Otherwise close the connection."""
+    async def _is_usable(self, slot: ClientSlot, recipients: int, *, ask: bool) -> bool:
+        """Return whether the slot has an open connection for so many recipients. Otherwise close the connection."""
         pooled = slot.connection
         if pooled is None:
             return False
 
         ask |= self._clock() - pooled.last_used > _PROBE_AFTER
         with self._lock:
-            is_fresh = self._slots.is_fresh(pooled)
+            is_fresh = self._slots.is_fresh(pooled, recipients)
         if is_fresh and await pooled.client.check(ask=ask):
             return True
 
@@ -228,8 +231,8 @@ class Pool(ABC):
             raise
 
         limits = client.extensions.get("LIMITS")
-        most = (limits.mail_max if isinstance(limits, SessionLimits) else None) or inf
-        slot.connection = Pooled(client, self._clock(), most)
+        known = limits if isinstance(limits, SessionLimits) else SessionLimits()
+        slot.connection = Pooled(client, self._clock(), known.mail_max or inf, known.rcpt_max or inf)
         return True
 
     async def _release(self, slot: ClientSlot) -> None:

@@ -49,7 +49,9 @@ class Pooled(Generic[C]):
     opened: float
     """The time at which the connection was opened, in seconds."""
     most_uses: float = math.inf
-    """The number of messages that the server has announced as its limit (RFC 9422)."""
+    """The number of messages that the server has announced as its limit (MAILMAX, RFC 9422)."""
+    most_recipients: float = math.inf
+    """The number of recipients of one message that the server has announced as its limit (RCPTMAX)."""
     uses: int = 0
     """The number of messages that were begun."""
     is_reused: bool = False
@@ -102,10 +104,12 @@ class Slots(Generic[C]):
         """The maximum number of messages of a connection."""
         return min(self._max_uses, self._learnt_uses.value_at(self._clock()))
 
-    def is_fresh(self, connection: Pooled[C]) -> bool:
-        """Return whether the connection may be used for another message."""
+    def is_fresh(self, connection: Pooled[C], recipients: int = 1) -> bool:
+        """Return whether the connection may be used for another message with this number of recipients."""
         age = self._clock() - connection.opened
-        return age < self._max_age and connection.uses < min(self.max_uses, connection.most_uses)
+        # A message with more recipients than the server takes at once is sent several times.
+        uses = connection.uses + max(1, math.ceil(recipients / connection.most_recipients))
+        return age < self._max_age and uses <= min(self.max_uses, connection.most_uses)
 
     def learn(self, connection: Pooled[C], goodbye: Answered) -> None:
         """Learn the number of messages after which the server ends a connection, if its 421 shows such a limit."""

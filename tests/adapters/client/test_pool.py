@@ -16,7 +16,7 @@ from smtpcore_adapters import App, Client, Message, Pool, Refused, Session, Stre
 from tests.adapters.client.storm import Storm, report_of
 from tests.adapters.fakes import CONFIG, SILENCE, Early, Step, step, suspend
 from tests.adapters.harness import BACKENDS, LOOPS, TIMEOUT, module_of, run_in, running
-from tests.adapters.playbook import ACCEPTED, BYE, ONE, SENDER, TAKEN, ScriptedServer
+from tests.adapters.playbook import ACCEPTED, BYE, ONE, SENDER, TAKEN, TWO, ScriptedServer
 from tests.playbook import GO_AHEAD, GREETING, OK, offer
 
 MESSAGE = (OK + OK + GO_AHEAD, ACCEPTED)
@@ -225,6 +225,15 @@ def test_announced_limit_of_messages_is_kept() -> None:
     script = Script((*MESSAGE, BYE), MESSAGE, offers=("PIPELINING", "LIMITS MAILMAX=1"))
     script.send()
     script.send()
+    assert script.has_quit(0)
+
+
+def test_message_that_is_sent_several_times_gets_a_connection_that_takes_them_all() -> None:
+    twice = (*MESSAGE, *MESSAGE)
+    script = Script((*twice, BYE), twice, offers=("PIPELINING", "LIMITS MAILMAX=3 RCPTMAX=1"))
+    script.send()
+    script.send()
+    assert len(step(script.pool.send(b"hi\r\n", SENDER, [ONE, TWO])).accepted) == 2
     assert script.has_quit(0)
 
 
