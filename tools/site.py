@@ -32,7 +32,7 @@ OF_REPOSITORY: Final = {
 HIDDEN: Final = {"state-machine.md": "navigation, toc", "reference/options.md": "navigation"}
 """Pages with diagrams or wide tables, and the columns beside them that would take their place."""
 
-_link = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
+_link = re.compile(r"(\[[\w./-]+\.md)?\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _section = re.compile(r"^<!-- README: (.+) -->$", re.MULTILINE)
 
 
@@ -62,18 +62,27 @@ def _section_of(readme: str, title: str) -> str:
 
 
 def _changed(text: str, directory: str) -> str:
-    """Return the text of a file in `directory` with links that are right in the site."""
+    """Return the text of a file in `directory` with links that are right in the site.
+
+    A reader of the site knows no file names. So a link whose text is the name of a page gets the title of this page.
+    """
 
     def change(match: re.Match[str]) -> str:
-        path = (ROOT / directory / match[1]).resolve().relative_to(ROOT).as_posix()
+        source = (ROOT / directory / match[2]).resolve()
+        path = source.relative_to(ROOT).as_posix()
         if path.startswith("docs/"):
             page = path.removeprefix("docs/")
             page = "deploy/index.md" if page == "deploy" else page
         else:
             page = OF_REPOSITORY.get(path, path)
-        return f"]({page}{match[2] or ''})"
+        words = f"[{_title_of(source)}" if match[1] else ""
+        return f"{words}]({page}{match[3] or ''})"
 
     return _link.sub(change, text)
+
+
+def _title_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
 
 
 def _deploy_page(directory: Path) -> str:

@@ -43,7 +43,7 @@ _SIGNAL_DELAY = 0.5  # seconds until a signal is handled, at most
 def serving(app: App[Any], port: int = 0, **options: Unpack[Options]) -> Iterator[Server]:
     """Serve inside a `with` block, each connection in a thread of its own.
 
-    There are at most twice as many threads as `Limits.connections`. Handlers run in these threads, and are plain
+    Handlers run in at most `Limits.connections` threads; as many more may only refuse connections. Handlers are plain
     functions. In a cancelled session, every call that waits for the client raises `Cancelled`. The block ends when all
     handlers have returned. If a handler has ended the server with `SystemExit`, the block raises this exception.
     """

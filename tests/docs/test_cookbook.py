@@ -339,6 +339,16 @@ def test_allow_list_refuses_other_clients_and_senders() -> None:
     assert error.value.smtp_code == 554
 
 
+def test_allow_list_refuses_clients_whose_address_is_unknown() -> None:
+    names = run_example("def only_our_networks")
+    with (
+        BackgroundServer(names["app"], proxies=["127.0.0.0/8"]) as server,
+        socket.create_connection(server.address, timeout=10) as client,
+    ):
+        client.sendall(b"PROXY UNKNOWN\r\n")
+        assert client.recv(100).startswith(b"554 ")
+
+
 def test_greylist_accepts_the_second_attempt_after_the_delay() -> None:
     names = run_example("self.first_seen = {}")
     now = 1000.0

@@ -108,6 +108,13 @@ def test_each_link_leads_to_a_page_or_a_file_of_the_site(pages: dict[str, str], 
     assert [each for each in links if not (tmp_path / "docs" / each[0]).parent.joinpath(each[1]).is_file()] == []
 
 
+def test_texts_of_links_are_titles_and_not_names_of_files(pages: dict[str, str]) -> None:
+    texts = re.findall(r"\[([^][]+)\]\((?!https?:)[^)\s]+\)", without_code("\n".join(pages.values())))
+
+    assert "Running a server" in texts
+    assert [text for text in texts if text.endswith(".md")] == []
+
+
 def without_code(text: str) -> str:
     """Return a page without its blocks of code."""
     return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)

@@ -1,8 +1,8 @@
-"""Things that a session gives back at its end, such as its place in a count."""
+"""Items that a session gives back at its end, such as its place in a count."""
 
 # The garbage collector may end a session at any place of a program: it closes the coroutine of a session that nobody
 # runs any more. If it has interrupted the holder of a lock, in the same thread, waiting for this lock would take
-# forever. So giving back never waits: what is given back stays in a queue until the lock is free.
+# forever. So giving back never waits: the item stays in a queue until the lock is free.
 
 from collections import deque
 from collections.abc import Callable
@@ -13,9 +13,9 @@ _T = TypeVar("_T")
 
 
 class Returns(Generic[_T]):
-    """A queue of what has been given back, and the lock under which it is taken.
+    """A queue of items that were given back, and the lock under which they are taken from it.
 
-    Whoever gives something back appends it to `queue` and calls `settle`.
+    To give an item back, append it to `queue` and call `settle`.
 
     Args:
         take_all: Takes everything from `queue`. It runs under the lock.
@@ -26,9 +26,9 @@ class Returns(Generic[_T]):
     def __init__(self, take_all: Callable[[], None]) -> None:
         self._take_all = take_all
         self.lock: Lock = Lock()
-        """Its holder takes everything from `queue` first, and so knows all that was given back before."""
+        """Its holder takes everything from `queue` first, and so knows all items that were given back before."""
         self.queue: deque[_T] = deque()
-        """What was given back."""
+        """The items that were given back."""
 
     def settle(self) -> None:
         """Take everything from the queue, unless the lock is held."""

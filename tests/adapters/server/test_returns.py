@@ -1,4 +1,4 @@
-"""What sessions give back while a lock is held."""
+"""Items that sessions give back while a lock is held."""
 
 from smtpcore_adapters.server._returns import Returns
 
