@@ -177,7 +177,8 @@ class Link:
                 context = await self._ready_context()
                 await context.purge_stream(self.cluster.bodies, subject=subject)
         except (*_FAILURES, StoreUnavailable) as exc:
-            _logger.warning("%s: the chunks %s are not deleted now, and expire later: %s", self.cluster, subject, exc)
+            why = self._explain(exc)
+            _logger.warning("%s: the chunks %s are not deleted now, and expire later: %s", self.cluster, subject, why)
 
     async def attempt(self, once: Callable[[JetStreamContext, float], Awaitable[T]]) -> T:
         """Call `once` with the context and a timeout in seconds until it succeeds, or until the cluster's timeout."""

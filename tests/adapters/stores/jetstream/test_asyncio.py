@@ -212,7 +212,7 @@ def test_purge_that_fails_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pyt
         await Link(replace(cluster_of("nats://127.0.0.1:1/MAIL"), credentials="nowhere")).purge("MAIL.body.x.>")
 
     asyncio.run(purge())
-    assert "are not deleted now, and expire later" in caplog.text
+    assert "are not deleted now, and expire later: no connection" in caplog.text
 
 
 def test_connection_is_closed_with_the_event_loop(found: Streams, caplog: pytest.LogCaptureFixture) -> None:
