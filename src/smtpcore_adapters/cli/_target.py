@@ -67,6 +67,9 @@ def address_of(server: str, *, port: str = "25") -> tuple[str, int]:
 
     The default port 0 allows port 0: a server that listens there gets a free port.
     """
+    if not server:
+        raise click.UsageError("give a server: HOST or HOST:PORT")
+
     least = int(port != "0")
     host, _, port = server.rpartition(":") if server.count(":") == 1 or "]:" in server else (server, "", port)
     host = host.strip("[]")

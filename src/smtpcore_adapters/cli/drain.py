@@ -12,7 +12,7 @@ from ..stores import Envelope, StoreHandler
 from ._destinations import SCHEMES, Target, connect_options, make_handlers, parse_destination
 from ._jetstream import jetstream_of
 from ._numbers import NumberRange
-from ._output import log_handler
+from ._output import log_handler, show_line
 
 if TYPE_CHECKING:
     from ..drain import Deliver
@@ -80,7 +80,9 @@ def drain(source: str, *, deliver: str, hostname: str | None, verbose: bool, **o
     Exit status: 0 after SIGINT or SIGTERM, 2 for arguments that cannot be used.
     """
     logger = logging.getLogger("smtpcore")
-    logger.addHandler(log_handler())
+    handler = log_handler()
+    handler.addFilter(OneOfEqual())
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
     try:
         target = parse_destination(source)
@@ -90,8 +92,32 @@ def drain(source: str, *, deliver: str, hostname: str | None, verbose: bool, **o
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 
+    show_line(f"delivering the mail in {target.url.partition('?')[0]}; Ctrl-C stops")
     run()
     return 0
+
+
+class OneOfEqual(logging.Filter):
+    """Drops a record that has the text of the record before it, if less than ten seconds lie between them.
+
+    All deliveries that run at the same time lose the cluster together, and each writes the same record.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = "", -_SAME
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is written."""
+        text, time = self._last
+        if record.getMessage() == text and record.created - time < _SAME:
+            return False
+
+        self._last = record.getMessage(), record.created
+        return True
+
+
+_SAME = 10.0
 
 
 def _runner(

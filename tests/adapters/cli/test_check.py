@@ -180,7 +180,7 @@ def test_list_option_lists_all_checks(capsys: pytest.CaptureFixture[str]) -> Non
         (["127.0.0.1:1", *TO], "cannot check 127.0.0.1 port 1: "),
         (["[::1]:1", *TO], "cannot check ::1 port 1: "),
         (["::1"], "give the recipient of the test messages: --to ADDRESS"),
-        (["", *TO], "'' is not a server: give HOST or HOST:PORT"),
+        (["", *TO], "give a server: HOST or HOST:PORT"),
         (["s.example:smtp", *TO], "'s.example:smtp' is not a server: give HOST or HOST:PORT"),
         (["s.example:99999", *TO], "'s.example:99999' is not a server: give HOST or HOST:PORT"),
         (["s.example"], "give the recipient of the test messages: --to ADDRESS"),

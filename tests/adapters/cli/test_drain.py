@@ -1,6 +1,7 @@
 """`smtpcore drain` delivers the mail in a queue."""
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from smtpcore_adapters.cli._destinations import parse_destination
-from smtpcore_adapters.cli.drain import make_delivery
+from smtpcore_adapters.cli.drain import OneOfEqual, make_delivery
 from smtpcore_adapters.drain import NextServer, ToStore
 from smtpcore_adapters.stores.jetstream import JetStream
 from smtpcore_adapters.testing import SmtpServer
@@ -76,7 +77,7 @@ def test_options_reach_the_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         "drain", f"{SOURCE}?replicas=1", "--deliver", "maildir:x", *arguments, "--retry", "60", "--retry", "90",
         cwd=tmp_path,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, f"delivering the mail in {SOURCE}; Ctrl-C stops\n")
     schedule = seen.pop("schedule")
     assert (schedule.delays, schedule.give_up) == ((60.0, 90.0), 43200.0)
     assert seen == {
@@ -91,6 +92,16 @@ def test_options_reach_the_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     }
     assert run_in_process("drain", SOURCE, "--deliver", "maildir:x", cwd=tmp_path).returncode == 0
     assert seen["schedule"].delays == (1800.0, 1800.0, 7200.0)
+
+
+def test_record_that_all_deliveries_write_is_logged_once() -> None:
+    one_of_equal = OneOfEqual()
+    seen = [
+        (text, created)
+        for text, created in (("a", 0.0), ("a", 9.0), ("b", 9.0), ("a", 9.0), ("a", 19.0), ("a", 20.0))
+        if one_of_equal.filter(logging.makeLogRecord({"msg": text, "created": created}))
+    ]
+    assert seen == [("a", 0.0), ("b", 9.0), ("a", 9.0), ("a", 19.0)]
 
 
 def stop_when_empty(found: Streams) -> None:

@@ -265,7 +265,7 @@ def test_command_that_starts_no_server_is_an_error(
         (["no-such-host.invalid"], "cannot find no-such-host.invalid"),
         (["127.0.0.1:9", "192.0.2.1:25"], "192.0.2.1 is not this machine"),
         (["127.0.0.1:9", "--replay", "none.json"], "none.json: No such file or directory"),
-        ([], "is not a server"),
+        ([], "give a server: HOST or HOST:PORT"),
         (["127.0.0.1", "2525"], "give the port after a colon: 127.0.0.1:2525"),
         (["127.0.0.1:9", "--auth", "tim"], "or --allow-plaintext-auth"),
         (["127.0.0.1:9", "--allow-plaintext-auth"], "--allow-plaintext-auth has no effect without --auth"),

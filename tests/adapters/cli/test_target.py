@@ -32,7 +32,12 @@ def test_address_has_a_default_port(server: str, address: tuple[str, int]) -> No
     assert address_of(server) == address
 
 
-@pytest.mark.parametrize("server", ["", "mx:0", "mx:70000", "mx:x", ":25", "smtp://mx:25", "mx/x", "mx:25:26"])
+@pytest.mark.parametrize("server", ["mx:0", "mx:70000", "mx:x", ":25", "smtp://mx:25", "mx/x", "mx:25:26"])
 def test_malformed_address_is_a_usage_error(server: str) -> None:
     with pytest.raises(click.UsageError, match="is not a server"):
         address_of(server)
+
+
+def test_missing_server_is_asked_for() -> None:
+    with pytest.raises(click.UsageError, match="give a server: HOST or HOST:PORT"):
+        address_of("")
