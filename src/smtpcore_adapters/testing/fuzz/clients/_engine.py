@@ -49,13 +49,15 @@ def lines_of(evidence: ClientEvidence, violation: Violation | None = None) -> li
     of a session, the accepted commands before a message are in one line, and so is a connection like an earlier one.
     """
     lines = _lines_of(evidence, violation)
-    is_at_end = violation is not None and violation.law in _AT_END
+    is_at_end = violation is not None and (violation.law in _AT_END or violation.signature[:2] == _ABOUT_A_RECIPIENT)
     return _lines_of(evidence, violation, is_brief=True) if is_at_end and len(lines) > _MAX_LINES else lines
 
 
 _MAX_LINES = 12
 _AT_END = ("order", "dots", "once", "bounds", "quit")
 """Laws for which the accepted commands before a message do not matter."""
+_ABOUT_A_RECIPIENT = ("report", "RCPT")
+"""Law and verb of violations for which only RCPT and the message matter."""
 
 
 def _lines_of(evidence: ClientEvidence, violation: Violation | None, *, is_brief: bool = False) -> list[str]:

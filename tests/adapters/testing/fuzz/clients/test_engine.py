@@ -39,6 +39,7 @@ QUICK: dict[Callable[..., Correct], str] = {
     broken.CallsRefusalSuccess: "report",
     broken.IgnoresEnd: "report",
     broken.IgnoresDeferral: "report",
+    broken.IgnoresRefusedRecipient: "report",
     broken.IgnoresSize: "size",
     broken.SendsBareLf: "form",
     broken.DoublesNoDots: "dots",
