@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from smtpcore import COMPILED, __version__
 
 EXTRAS = {
-    "cli": ("click", "msgspec", "rich", "trustme"),
+    "cli": ("click", "cryptography", "msgspec", "rich", "trustme"),
     "trio": ("trio",),
     "anyio": ("anyio",),
     "metrics": ("prometheus-client",),

@@ -20,7 +20,8 @@ from ..server._config import default_config, default_mechanisms
 from ..server._limits import Limits, Timeouts
 from ..server._listeners import Listener, inherit_socket, inherited_sockets
 from ..tls import ServerTls, self_signed_context
-from ._files import reason_of
+from ._certificates import Certificates
+from ._files import check_regular, reason_of
 from ._settings import SETTINGS, library_value
 from ._sources import TABLE, Settings
 
@@ -307,6 +308,8 @@ def _read_certificates(settings: Settings) -> ServerTls:
 
     for name, files in (("", [certificate, key]), *names.items()):
         try:
+            for file in files:
+                check_regular(file)
             ServerTls(*files)
         except OSError as exc:
             setting, reason = "{tls_names}" if name else "{tls_cert}", reason_of(exc)
@@ -314,7 +317,7 @@ def _read_certificates(settings: Settings) -> ServerTls:
             raise settings.error(text, chain=files[0], key=files[1], reason=reason) from exc
 
     try:
-        return ServerTls(certificate, key, names={name: (files[0], files[1]) for name, files in names.items()})
+        return Certificates(certificate, key, {name: (files[0], files[1]) for name, files in names.items()})
     except ValueError as exc:
         raise settings.error("{tls_names}: {reason}", reason=exc) from exc
 
