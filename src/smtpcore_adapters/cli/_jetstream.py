@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from ..stores import StoreFull, StoreHandler, StoreUnavailable
-from ._files import Checking, first_line, trusting
+from ._files import Checking, check_regular, first_line, trusting
 
 if TYPE_CHECKING:
     from ..stores.jetstream import JetStreamOptions
@@ -78,6 +78,7 @@ def jetstream_of(target: Located) -> "tuple[str, JetStreamOptions]":
     if "timeout" in given:
         options["timeout"] = given["timeout"]
     if "credentials" in given:
+        check_regular(given["credentials"])
         options["credentials"] = given["credentials"]
     if "user" in given:
         options |= {"user": given["user"], "password": first_line(given["password_file"])}
@@ -95,6 +96,8 @@ def _context(target: Located) -> ssl.SSLContext | None:
             raise ValueError(f"{target.url}: {files[0]} has no effect with tls=none")
         return None
 
+    for name in files:
+        check_regular(given[name])
     context = trusting(given["tls_ca"]) if "tls_ca" in given else ssl.create_default_context()
     if "tls_cert" in given:
         try:

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from ._files import check_regular
 from ._settings import SETTINGS, Setting
 
 DEFAULT_FILE = Path("smtpcore.toml")
@@ -181,6 +182,7 @@ class _Table:
 def _read(file: Path) -> tuple[_Table, list[_Table]]:
     """Return the values of the file itself, and of each of its listeners."""
     try:
+        check_regular(file, may_be_open=True)
         text = file.read_bytes().decode("utf-8-sig")
         content = tomllib.loads(text)
     except OSError as exc:

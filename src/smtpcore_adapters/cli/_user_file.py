@@ -10,6 +10,7 @@ from typing import BinaryIO
 from smtpcore.sasl import ScramKeys, saslprep
 
 from ..users import parse_hash
+from ._files import check_regular
 
 _MODE = 0o600
 # Excluded are also the line ends of Unicode, surrogates, which no UTF-8 has, and the byte order mark, which is ignored
@@ -44,6 +45,7 @@ def read_user_file(path: Path) -> dict[str, ScramKeys]:
 
 def _lines(path: Path) -> list[str]:
     # `str.splitlines` would end lines at further characters, so that the number of a wrong line would be too large.
+    check_regular(path)
     try:
         with path.open(encoding="utf-8-sig") as file:
             return [line.removesuffix("\n") for line in file]

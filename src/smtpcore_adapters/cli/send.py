@@ -28,6 +28,7 @@ from ..streams._stream import Address
 from ..transcript import transcript_lines
 from ._endpoint import default_port, parse_server
 from ._failures import explain, status_of_error, status_of_result
+from ._files import check_regular
 from ._header import complete_envelope
 from ._numbers import NumberRange
 from ._password import HELP, read_password
@@ -200,6 +201,7 @@ def _context(authorities: Path | None, *, is_insecure: bool) -> ssl.SSLContext |
         return None
 
     try:
+        check_regular(authorities)
         return ssl.create_default_context(cafile=authorities)
     except OSError as exc:
         raise click.UsageError(f"cannot use the CA certificates {authorities}: {exc.strerror or exc}") from exc
