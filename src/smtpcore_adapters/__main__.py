@@ -2,11 +2,14 @@
 
 import sys
 
+from ._hangups import hold_hangups
 from ._installation import EXTRAS, describe, short_help
 
 
 def main() -> None:
     """Run the command line, or report which package is missing."""
+    if sys.argv[1:2] == ["serve"]:  # before further imports, which take half a second
+        hold_hangups()
     try:
         from .cli import main as run
     except ImportError as exc:

@@ -18,7 +18,7 @@ ADAPTERS = sorted((SRC / "smtpcore_adapters").rglob("*.py"))
 # A package or module of smtpcore_adapters imports from the rows above its own only. So the client and the server do not
 # import each other, and neither do the modules of the frameworks.
 ADAPTER_LAYERS = (
-    {"_extras", "_installation", "_names", "_printable", "tls"},
+    {"_extras", "_hangups", "_installation", "_names", "_printable", "tls"},
     {"streams"},
     {"client", "server"},
     {"_adapter", "check", "compat", "embedding", "forward", "greylist", "metrics"}

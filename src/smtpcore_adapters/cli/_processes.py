@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .._hangups import is_hangup_noted, note_hangup
 from ..server._app import App
 from ..server._limits import Limits
 from ..server._listeners import Listener, addresses_of, listening
@@ -117,7 +118,7 @@ def run_workers(
             is_shared=account is not None,
             on_open=become_account,
             on_ready=partial(_announce, readiness, notifier, _address_of(metrics), event_loop=event_loop, show=show),
-            reloading=notifier.reloading,
+            reloading=partial(_passing_on, notifier),
             readers=[partial(_work_for_metrics, metrics)] if metrics else [],  # until all workers have ended
             on_death=_forget_process if metrics else lambda pid: None,
             on_stop=partial(_note_stop, readiness, notifier),
@@ -153,6 +154,13 @@ def _note_drain(readiness: Readiness, notifier: Notifier) -> None:
     notifier.report_stopping()
 
 
+@contextmanager
+def _passing_on(notifier: Notifier) -> Iterator[None]:
+    note_hangup()  # this process keeps the old files, and the next workers are forked from it
+    with notifier.reloading():
+        yield
+
+
 # The process
 
 
@@ -172,7 +180,11 @@ def raise_descriptor_limit(needed: int) -> None:
 
 @contextmanager
 def reloading(files: Sequence[tuple[str, Callable[[], object]]], notifier: Notifier = NO_SYSTEMD) -> Iterator[None]:
-    """At each SIGHUP while the block runs, read the files again: each has a name for the log, and a function."""
+    """At each SIGHUP while the block runs, read the files again: each has a name for the log, and a function.
+
+    They are also read again at once if there was a SIGHUP after they were read: during the start of the server, or
+    before a worker is replaced.
+    """
     # A closed terminal, a rotation of logs and `systemctl reload` send SIGHUP. By default SIGHUP would end the process.
 
     def handle(number: int, frame: object) -> None:
@@ -180,6 +192,8 @@ def reloading(files: Sequence[tuple[str, Callable[[], object]]], notifier: Notif
             _reload(files)
 
     before = signal.signal(signal.SIGHUP, handle)
+    if is_hangup_noted():
+        signal.raise_signal(signal.SIGHUP)
     try:
         yield
     finally:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from .._hangups import is_hangup_noted
+
 _STOP = 10.0  # seconds for the server to end
 _STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _DEBOUNCE = 300  # milliseconds in which several changes count as one
@@ -31,6 +33,9 @@ def serve_again_after_changes(arguments: Sequence[str]) -> None:
         raise click.UsageError("--reload needs another package: pip install 'smtpcore[reload]'") from exc
 
     stop = threading.Event()
+    if is_hangup_noted():
+        return
+
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in _STOP_SIGNALS}
     server = _start(arguments)
     try:

@@ -21,7 +21,7 @@ import click
 import pytest
 import trustme
 
-from smtpcore_adapters import Address, App, Limits, cli
+from smtpcore_adapters import Address, App, Limits, _hangups, cli
 from smtpcore_adapters.cli._health import Readiness
 from smtpcore_adapters.cli._privileges import Account
 from smtpcore_adapters.cli._processes import (
@@ -29,6 +29,7 @@ from smtpcore_adapters.cli._processes import (
     _metrics,
     _work_for_metrics,
     raise_descriptor_limit,
+    reloading,
     run_alone,
     run_workers,
 )
@@ -371,6 +372,48 @@ def test_sighup_reloads_the_certificate(tmp_path: Path, workers: str) -> None:
         assert served_certificate(server.port) != old
 
     assert len(new) == 1
+
+
+def wait_for_lines(server: Running, word: str, count: int) -> None:
+    """Read the log up to the line that completes `count` lines with `word`."""
+    assert server.process.stderr
+    while count:
+        line = server.process.stderr.readline()
+        assert line, "the server has ended"
+        count -= word in line
+
+
+@needs_proc
+def test_worker_that_is_replaced_after_sighup_has_the_new_certificate(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def renew() -> None:
+        made = trustme.CA().issue_cert("s.example")
+        made.private_key_pem.write_to_path(str(key))
+        certificate.write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
+
+    renew()
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--implicit-tls", "--workers", "2")
+    with running(tmp_path, *options, "--log-level", "info") as server:
+        old, workers = served_certificate(server.port), children_of(server)
+        renew()
+        server.process.send_signal(signal.SIGHUP)
+        wait_for_lines(server, "reloaded", len(workers))
+        for each in workers:
+            os.kill(each, signal.SIGKILL)
+        wait_for_lines(server, "reloaded", len(workers))
+        assert old not in {served_certificate(server.port) for _ in range(10)}
+    assert server.status == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_sighup_during_the_start_reads_the_files_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    with reloading([("file", lambda: read.append("file"))]):
+        assert read == []
+    monkeypatch.setattr(_hangups, "_is_noted", True)
+    with reloading([("file", lambda: read.append("file"))]):
+        assert read == ["file"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import watchfiles
 
+from smtpcore_adapters import _hangups
 from smtpcore_adapters.cli import _reloader
 from tests.adapters.command import run_in_process
 
@@ -87,3 +88,11 @@ def test_reload_without_watchfiles_names_the_missing_package(tmp_path: Path, mon
         2,
         "smtpcore: --reload needs another package: pip install 'smtpcore[reload]'\n",
     )
+
+
+def test_no_server_is_started_if_the_terminal_was_closed_before(
+    servers: list[FakeServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_hangups, "_is_noted", True)
+    done = run_in_process("serve", "server:app", "--reload", cwd=tmp_path)
+    assert (done.returncode, done.stderr, servers) == (0, "", [])
