@@ -6,10 +6,12 @@
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from socket import AF_INET6
+from socket import AF_INET6, SHUT_RDWR
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -151,13 +153,54 @@ class Metrics:
             self._message_time.observe(self._clock() - message.begun)
 
 
+_MAX_CONNECTIONS = 32  # each is a thread; Prometheus and a few health checks need one for some milliseconds
+_MAX_SECONDS = 30.0  # of a connection
+
+
 class _Server(ThreadingMixIn, WSGIServer):
+    """An HTTP server with a thread for each connection.
+
+    Silent clients cannot use up the threads: a further connection than `_MAX_CONNECTIONS` ends the oldest one, and
+    after `_MAX_SECONDS` each connection ends.
+    """
+
     daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._begun: dict[Any, float] = {}
+        """The time at which each open connection began, the oldest first."""
+        self._lock = threading.Lock()
+        super().__init__(*args, **options)
 
     def server_bind(self) -> None:
         TCPServer.server_bind(self)  # that of HTTPServer waits for the DNS, which may not answer
         self.server_name, self.server_port = self.socket.getsockname()[:2]
         self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._begun[request] = time.monotonic()
+        self._end_old()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        self._end_old()  # called twice a second
+
+    def _end_old(self) -> None:
+        with self._lock:  # a connection is closed by its thread, after it has left the dictionary
+            begun_before = time.monotonic() - _MAX_SECONDS
+            surplus = len(self._begun) - _MAX_CONNECTIONS
+            for number, (request, begun) in enumerate([*self._begun.items()]):
+                if number < surplus or begun < begun_before:
+                    del self._begun[request]
+                    with suppress(OSError):  # the client has ended the connection
+                        request.shutdown(SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._begun.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         # A client that is silent or resets the connection must not fill the log: by default each is a traceback.

@@ -5,13 +5,17 @@ import logging
 import socket
 import ssl
 import struct
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from smtpcore import Path, Reply
-from smtpcore_adapters import App, Message, Session, Timeouts
+from smtpcore_adapters import App, Message, Session, Timeouts, metrics
 from smtpcore_adapters.metrics import Metrics, metrics_server
 from tests.adapters.fakes import (
     CONFIG,
@@ -215,6 +219,49 @@ def test_client_that_resets_its_connection_is_only_logged_for_debugging(
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
     assert "the request of ('127.0.0.1', " in caplog.text
     assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def address() -> Iterator[tuple[str, int]]:
+    """Serve metrics during the test, and return the address."""
+    with metrics_server(0) as server:
+        thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
+        thread.start()
+        yield "127.0.0.1", server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def ask_live(address: tuple[str, int]) -> bytes:
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"GET /live HTTP/1.0\r\n\r\n")
+        return b"".join(iter(partial(client.recv, 1000), b""))
+
+
+def test_silent_clients_do_not_use_up_the_threads(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_MAX_CONNECTIONS", 2)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(5)]
+        assert ask_live(address).endswith(b"ok\n")
+        assert [each.recv(1) for each in silent[:4]] == [b""] * 4
+        silent[4].sendall(b"GET /live HTTP/1.0\r\n\r\n")
+        assert silent[4].recv(1) == b"H"
+
+
+def test_connection_for_metrics_ends_after_some_time(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_connection(address, timeout=10) as slow:
+        slow.sendall(b"GET /live HTTP/1.0\r\nX: ")
+        assert ask_live(address).endswith(b"ok\n")  # the connection before has been accepted
+        monkeypatch.setattr(metrics, "_MAX_SECONDS", -1.0)
+        assert slow.recv(1) == b""
+
+
+def test_client_that_is_gone_when_its_connection_is_ended_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_MAX_SECONDS", -1.0)
+    with metrics_server(0) as server, socket.socket() as never_connected:
+        server._begun[never_connected] = 0.0  # type: ignore[attr-defined]
+        server.service_actions()
+        assert server._begun == {}  # type: ignore[attr-defined]
 
 
 def test_each_metric_is_documented() -> None:
