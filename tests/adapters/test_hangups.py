@@ -14,10 +14,10 @@ needs_sighup = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this sy
 
 @pytest.fixture(autouse=True)
 def handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Restore the handler of SIGHUP, and forget the SIGHUP, after the test."""
+    """Begin without a handler of SIGHUP, restore it after the test, and forget the SIGHUP."""
     monkeypatch.setattr(_hangups, "_is_noted", False)
     number = getattr(signal, "SIGHUP", None)
-    before = signal.getsignal(number) if number else None
+    before = signal.signal(number, signal.SIG_DFL) if number else None
     yield
     if number:
         signal.signal(number, before)

@@ -41,7 +41,8 @@ def serve(**options: Any) -> None:
     """
     server = read_settings(options, os.environ)
     if server["reload"]:
-        serve_again_after_changes(click.get_current_context().obj)
+        descriptors = [each["fd"] for each in server.listeners if each["fd"] is not None]
+        serve_again_after_changes(click.get_current_context().obj, descriptors)
         return
 
     start_log(server)

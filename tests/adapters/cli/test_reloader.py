@@ -1,6 +1,7 @@
 """`smtpcore serve --reload` starts the server again when a Python file changes."""
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import watchfiles
 
 from smtpcore_adapters import _hangups
 from smtpcore_adapters.cli import _reloader
-from tests.adapters.command import run_in_process
+from tests.adapters.command import TIMEOUT, command, run_in_process
 
 
 class FakeServer:
@@ -20,8 +21,9 @@ class FakeServer:
 
     started: list["FakeServer"]
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], pass_fds: list[int]) -> None:
         self.command = command
+        self.descriptors = pass_fds
         self.calls: list[str] = []
         self.started.append(self)
 
@@ -96,3 +98,29 @@ def test_no_server_is_started_if_the_terminal_was_closed_before(
     monkeypatch.setattr(_hangups, "_is_noted", True)
     done = run_in_process("serve", "server:app", "--reload", cwd=tmp_path)
     assert (done.returncode, done.stderr, servers) == (0, "", [])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process inherits no sockets on Windows")
+def test_server_inherits_the_sockets_of_its_listeners(servers: list[FakeServer], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listeners = "".join(f"[[listener]]\nfd = {number}\n" for number in (listening.fileno(), 987, 99999999999))
+        (tmp_path / "smtpcore.toml").write_text(listeners)
+        assert run_in_process("serve", "--reload", cwd=tmp_path).returncode == 0
+        assert [server.descriptors for server in servers] == [[listening.fileno()]] * 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process inherits no sockets on Windows")
+def test_mail_arrives_at_an_inherited_socket(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        number = listening.fileno()
+        process = subprocess.Popen(
+            command("serve", "--fd", str(number), "--reload"), cwd=tmp_path, pass_fds=[number], stderr=subprocess.PIPE
+        )
+        try:
+            assert process.stderr
+            assert any(b"listening on 127.0.0.1" in line for line in process.stderr)
+            with socket.create_connection(listening.getsockname(), TIMEOUT) as client:
+                assert client.recv(3) == b"220"
+        finally:
+            process.terminate()
+            process.communicate()
