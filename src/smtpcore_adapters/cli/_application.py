@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,10 @@ def make_plan(server: Settings, *, is_check: bool = False) -> Plan:
         raise server.error("{fault_seed} has no effect without {fault}: give both")
     if server.is_set("metrics_host") and server["metrics_port"] is None:
         raise server.error("{metrics_host} has no effect without {metrics_port}: give both")
+    if server["metrics_port"] is not None and not find_spec("prometheus_client"):
+        raise server.error("{metrics_port} needs another package: pip install 'smtpcore[metrics]'")
+    if server["reload"] and not find_spec("watchfiles"):
+        raise server.error("{reload} needs another package: pip install 'smtpcore[reload]'")
 
     app = load_app(server["app"]) if server["app"] else App()
     account = read_account(server)

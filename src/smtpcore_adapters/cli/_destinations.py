@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from errno import ENOTDIR
+from errno import EACCES, ENOTDIR
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -240,10 +240,20 @@ def _with_server(target: Target, scheme: Scheme, parts: SplitResult) -> Target:
 def _make_maildir(target: Target, server: Server) -> object:
     if not server.is_check:
         return Maildir(target.path)
-    if Path(target.path).exists() and not Path(target.path).is_dir():
-        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), target.path)
 
+    for name in ("tmp", "new", "cur"):
+        _check_writable(Path(target.path) / name)
     return None
+
+
+def _check_writable(directory: Path) -> None:
+    """Raise `OSError` if no files can be created in a directory, or if the directory itself cannot be created."""
+    while not directory.exists():
+        directory = directory.parent
+    if not directory.is_dir():
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(directory))
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(EACCES, os.strerror(EACCES), str(directory))
 
 
 def _make_printer(target: Target, server: Server) -> object:

@@ -1,11 +1,15 @@
 """`smtpcore config` shows the settings with their origin, and checks them."""
 
+import os
 import tomllib
 from datetime import UTC, date, datetime, time
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from smtpcore_adapters.cli import _application
 from smtpcore_adapters.cli.config import _toml
 from tests.adapters.command import run_in_process
 
@@ -87,3 +91,37 @@ def test_check_reports_a_mistake_and_stores_nothing(
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.startswith(error)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "package", "extra"),
+    [(["--metrics-port", "0"], "prometheus_client", "metrics"), (["--reload"], "watchfiles", "reload")],
+)
+def test_check_names_a_missing_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], package: str, extra: str
+) -> None:
+    monkeypatch.setattr(_application, "find_spec", lambda name: None if name == package else find_spec(name))
+    done = run_in_process("config", "--check", *options, cwd=tmp_path)
+    error = f"smtpcore: {options[0]} needs another package: pip install 'smtpcore[{extra}]'\n"
+    assert (done.returncode, done.stderr) == (2, error)
+
+
+@pytest.mark.parametrize("missing", ["new", "new/deep"])
+def test_check_finds_a_maildir_that_cannot_be_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, *args, **options: path != tmp_path)
+    done = run_in_process("config", "--check", "--maildir", f"{tmp_path}/{missing}")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f": {tmp_path}: Permission denied\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+def test_check_finds_a_maildir_that_the_user_of_the_server_cannot_write() -> None:
+    with TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        done = run_in_process("config", "--check", "--user", "nobody", "--maildir", f"{directory}/Maildir")
+        assert (done.returncode, done.stderr.endswith(f": {directory}: Permission denied\n")) == (2, True)
+        os.chmod(directory, 0o777)
+        done = run_in_process("config", "--check", "--user", "nobody", "--maildir", f"{directory}/Maildir")
+        assert (done.returncode, done.stderr) == (0, "")
