@@ -315,7 +315,7 @@ class Link:
         self._check(records)
         if _lifetime(records) > _lifetime(bodies):
             raise StoreUnavailable(
-                f"{cluster}: the stream {cluster.bodies} deletes bodies after {_lifetime(bodies):g} seconds, before "
+                f"{cluster}: the stream {cluster.bodies} deletes bodies after {_lifetime(bodies):.0f} seconds, before "
                 f"{cluster.stream} deletes their messages: give {cluster.bodies} the same max_age, or a longer one"
             )
         self.is_queue = records.retention == RetentionPolicy.WORK_QUEUE
