@@ -134,8 +134,10 @@ def _runner(
         url, of_cluster = jetstream_of(source)
         from ..drain import Schedule, run
         from ..stores.jetstream import JetStream
+        from ..stores.jetstream._consumer import check_queue
 
         JetStream(url, **of_cluster)  # raises for impossible options
+        check_queue(options["durable"], options["domain"])
         _check_not_the_same(source, destination)
         delivery = make_delivery(destination, hostname, concurrency)
     except OSError as exc:

@@ -3,6 +3,8 @@
 import random
 from dataclasses import dataclass
 
+_LONGEST = 100_000_000.0  # three years; the cluster does not keep longer delays
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
@@ -18,8 +20,10 @@ class Schedule:
     """Seconds after which a message that is still not delivered becomes a dead letter, by default 5 days."""
 
     def __post_init__(self) -> None:
-        if not self.delays or not all(delay > 0 for delay in self.delays):
-            raise ValueError(f"delays is {self.delays}: give at least one delay of more than 0 seconds")
+        if not self.delays or not all(0 < delay <= _LONGEST for delay in self.delays):
+            raise ValueError(
+                f"delays is {self.delays}: give one or more, each of more than 0 to {_LONGEST:.0f} seconds"
+            )
         if not self.give_up >= 0:
             raise ValueError(f"give_up is {self.give_up}: it must be at least 0 seconds")
 

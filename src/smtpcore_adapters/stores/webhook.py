@@ -46,6 +46,8 @@ _PORTS: Final = {"http": 80, "https": 443}
 _TIME_TO_CHECK = 5.0  # seconds for each step of the check at the start
 _MOST_WAIT = 1.0  # seconds that the start of the server waits for this check
 
+_LONGEST = 1_000_000.0  # seconds; sockets have no infinite number
+
 _NOT_ABOUT_THE_MESSAGE = frozenset({401, 404, 405, 407, 408, 411, 414, 417, 421, 425, 426, 429, 431})
 """4yz statuses that say something about the endpoint, its configuration or its load, not about the message.
 
@@ -103,8 +105,8 @@ class Webhook:
         parts = _checked(url, allow_http)
         if format not in ("raw", "multipart"):
             raise ValueError(f'format is {format!r}: it must be "raw" or "multipart"')
-        if not (connect_timeout > 0 and timeout > 0):
-            raise ValueError("connect_timeout and timeout must be greater than 0")
+        if not (0 < connect_timeout <= _LONGEST and 0 < timeout <= _LONGEST):
+            raise ValueError(f"connect_timeout and timeout must be greater than 0, and at most {_LONGEST:.0f}")
         _check_secrets(secret, token)
 
         self._host = parts.hostname or ""

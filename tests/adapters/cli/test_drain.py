@@ -39,7 +39,24 @@ SOURCE = "nats://a/MAIL"
     ],
 )
 def test_wrong_arguments_are_one_line(source: str, destination: str, reason: str, tmp_path: Path) -> None:
-    done = run_in_process("drain", source, "--deliver", destination, cwd=tmp_path)
+    assert_refused(reason, source, "--deliver", destination, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--durable", "a b", "durable is 'a b': use at most 32 letters"),
+        ("--domain", "a..b", "domain is 'a..b': it should look like example.org"),
+        ("--domain", "", "domain is ''"),
+        ("--retry", "inf", "delays is (inf,)"),
+    ],
+)
+def test_impossible_queue_is_one_line(option: str, value: str, reason: str, tmp_path: Path) -> None:
+    assert_refused(reason, SOURCE, "--deliver", "maildir:x", option, value, cwd=tmp_path)
+
+
+def assert_refused(reason: str, *arguments: str, cwd: Path) -> None:
+    done = run_in_process("drain", *arguments, cwd=cwd)
     assert done.returncode == 2
     assert reason in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -19,7 +19,7 @@ def test_schedule_without_time_gives_up_at_once() -> None:
     assert Schedule(give_up=0).delay(0, 0) is None
 
 
-@pytest.mark.parametrize("delays", [(), (0.0,), (1.0, -1.0)])
+@pytest.mark.parametrize("delays", [(), (0.0,), (1.0, -1.0), (float("inf"),), (float("nan"),), (1e9,)])
 def test_impossible_schedule_is_refused(delays: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="delays is"):
         Schedule(delays=delays)

@@ -368,6 +368,7 @@ def test_invalid_results_are_a_temporary_refusal(octets: bytes) -> None:
         ("https://a.example/", {"token": ""}, "the token must be printable ASCII"),
         ("https://a.example/", {"timeout": 0.0}, "connect_timeout and timeout must be greater than 0"),
         ("https://a.example/", {"connect_timeout": float("nan")}, "connect_timeout and timeout must be greater than 0"),
+        ("https://a.example/", {"timeout": float("inf")}, "and at most 1000000"),
         ("https://a.example/", {"secret": ""}, "the secret must not be empty"),
     ],
 )

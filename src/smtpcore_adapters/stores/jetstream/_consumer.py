@@ -26,7 +26,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.client import JetStreamContext
 
-from smtpcore import Path, Rcpt, Reply
+from smtpcore import LocalProtocolError, Path, Rcpt, Reply
 
 from .._envelope import Envelope
 from .._store import StoreFull, StoreUnavailable
@@ -192,13 +192,12 @@ async def consume(
     Raises `ValueError`, `TypeError` and `OSError` as `JetStream`, and `RuntimeError` without an event loop of asyncio.
     """
     cluster = cluster_of(url, **options)
-    if _match_durable(durable) is None:
-        raise ValueError(f"durable is {durable!r}: use at most 32 letters, digits, hyphens and underscores")
-    if ack_wait < 1:
-        raise ValueError(f"ack_wait is {ack_wait}: it must be at least 1 second")
+    check_queue(durable, domain)
+    if not 1 <= ack_wait <= LONGEST_DELAY:
+        raise ValueError(f"ack_wait is {ack_wait}: it must be from 1 to {LONGEST_DELAY:.0f} seconds")
 
     check_asyncio()
-    kind, place = _DEAD if dead else _NEW, domain_token(Path(f"postmaster@{domain}")) if domain else "*"
+    kind, place = _DEAD if dead else _NEW, domain_token(Path(f"postmaster@{domain}")) if domain is not None else "*"
     config = ConsumerConfig(
         durable_name=f"{durable}_{kind}" if dead else durable,
         filter_subject=f"{cluster.stream}.{kind}.{place}",
@@ -216,6 +215,17 @@ async def consume(
             del message  # the program alone decides how long the message lives
     finally:
         await queue.link.close()
+
+
+def check_queue(durable: str, domain: str | None) -> None:
+    """Raise `ValueError` for a name or a domain that a queue cannot have."""
+    if _match_durable(durable) is None:
+        raise ValueError(f"durable is {durable!r}: use at most 32 letters, digits, hyphens and underscores")
+    try:
+        if domain is not None:
+            Path(f"postmaster@{domain}")
+    except LocalProtocolError as exc:
+        raise ValueError(f"domain is {domain!r}: it should look like example.org") from exc
 
 
 class _Queue:

@@ -17,6 +17,7 @@ FORM = "nats://HOST[:PORT][,HOST[:PORT]...]/STREAM"
 """The form of the URL, for help and errors."""
 DUPLICATES = 120.0
 """Seconds for which the cluster recognises a message that is published again."""
+_LONGEST_AGE = 1e9  # seconds; the cluster counts nanoseconds with 64 bits
 
 _match_server = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?").fullmatch
 _match_stream = re.compile(r"[A-Za-z0-9_-]{1,32}").fullmatch
@@ -81,6 +82,8 @@ class Cluster:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be more than 0")
         if self.timeout > DUPLICATES - 20:
             raise ValueError(f"timeout is {self.timeout:g}: it must be at most 100 seconds, for duplicates to be found")
+        if self.max_age > _LONGEST_AGE:
+            raise ValueError(f"max_age is {self.max_age:g}: it must be at most {_LONGEST_AGE:.0f} seconds")
         if (self.user is None) != (self.password is None):
             raise ValueError("user and password need each other: give both")
         if sum(each is not None for each in (self.user, self.token, self.credentials)) > 1:

@@ -413,7 +413,14 @@ def test_chunks_are_kept_in_a_stream_with_several_queues(found: Streams) -> None
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"durable": "a.b"}, "durable is 'a.b'"), ({"durable": "a", "ack_wait": 0.5}, "ack_wait is 0.5")],
+    [
+        ({"durable": "a.b"}, "durable is 'a.b'"),
+        ({"durable": "a", "ack_wait": 0.5}, "ack_wait is 0.5"),
+        ({"durable": "a", "ack_wait": float("nan")}, "ack_wait is nan"),
+        ({"durable": "a", "ack_wait": float("inf")}, "ack_wait is inf"),
+        ({"durable": "a", "domain": ""}, "domain is ''"),
+        ({"durable": "a", "domain": "b..c"}, "domain is 'b..c'"),
+    ],
 )
 def test_impossible_queue_is_refused(options: dict[str, Any], reason: str) -> None:
     async def main() -> None:

@@ -50,6 +50,7 @@ def test_login_in_a_url_is_refused_and_not_shown() -> None:
         ({"timeout": 0}, "timeout is 0"),
         ({"timeout": 101}, "at most 100 seconds"),
         ({"max_age": -1}, "max_age is -1"),
+        ({"max_age": float("inf")}, "max_age is inf"),
         ({"user": "u"}, "need each other"),
         ({"password": "p"}, "need each other"),
         ({"user": "u", "password": "p", "token": "t"}, "exclude each other"),
