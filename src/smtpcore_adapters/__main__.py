@@ -22,6 +22,8 @@ def main() -> None:
 
         print(f"smtpcore: the command line needs {exc.name}: pip install 'smtpcore[cli]'", file=sys.stderr)  # noqa: T201
         sys.exit(2)
+    except KeyboardInterrupt:  # the import takes so long that a user may press Ctrl-C meanwhile
+        sys.exit(130)
 
     sys.exit(run())
 

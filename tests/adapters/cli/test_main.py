@@ -50,6 +50,13 @@ def test_module_names_the_missing_extra_in_one_line(module: str, tmp_path: Path)
     assert done.stderr == "smtpcore: the command line needs click: pip install 'smtpcore[cli]'\n"
 
 
+def test_interrupt_during_the_import_of_the_commands_gives_status_130(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    done = run_python("-m", "smtpcore", "serve", cwd=tmp_path)
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_importing_the_main_module_runs_nothing() -> None:
     done = run_python("-c", "import sys, smtpcore.__main__; print('smtpcore_adapters' in sys.modules)")
 
