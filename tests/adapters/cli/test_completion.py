@@ -27,9 +27,10 @@ zpty shell 'zsh -f -i'
 zpty -w shell 'PS1=; autoload -Uz compinit; compinit -u -D; eval "$(_SMTPCORE_COMPLETE=zsh_source smtpcore)"'
 zpty -w shell 'print REA""DY'
 zpty -r shell text '*READY*'
-zpty -w -n shell $'smtpcore ser\t--log-level err\t\n'
+zpty -w -n shell $'smtpcore ser\t--log-level err\t'
 zpty -r shell text '*--log-level error*'
 print -r -- "${text##*READY}"
+zpty -d shell
 """,
     "fish": """
 _SMTPCORE_COMPLETE=fish_source smtpcore | source
@@ -53,7 +54,8 @@ def test_shell_completes_commands_and_values(shell: str, tmp_path: Path) -> None
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     program = tmp_path / "smtpcore"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m smtpcore "$@"\n')
+    # A shell that ran the completed line would start a server, which could outlive the test.
+    program.write_text(f'#!/bin/sh\n[ "$_SMTPCORE_COMPLETE" ] && exec {sys.executable} -m smtpcore "$@"\n')
     program.chmod(0o755)
     variables = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path), "TERM": "dumb"}
 
