@@ -92,7 +92,7 @@ def test_sessions_are_resumed_until_the_certificate_is_renewed(
 def test_session_of_one_worker_is_resumed_by_another(site: Site, tmp_path: Path) -> None:
     context = site.client(ssl.TLSVersion.TLSv1_3)
     files = ("--tls-cert", str(site.files[0]), "--tls-key", str(site.files[1]))
-    with serving(tmp_path, "--workers", "2", "--implicit-tls", *files) as server:
+    with serving(tmp_path, "--workers", "2", "--tls", "implicit", *files) as server:
 
         def visit(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool]:
             with (

@@ -191,7 +191,7 @@ def _faults(plan: Plan) -> object:
         raise server.error("{fault} and {app} exclude each other: the app has handlers of its own")
 
     trusted = any(each.settings["trusted"] for each in listeners)
-    implicit_tls = all(each.settings["implicit_tls"] for each in listeners)
+    implicit_tls = all(each.settings["tls"] == "implicit" for each in listeners)
     try:
         for line in server["fault"]:
             if server["workers"] > 1 and parse_fault(line).counts_sessions:

@@ -70,9 +70,10 @@ def _prepare(
 ) -> Prepared:
     tls = _tls(settings, certificates)
     disabled = _disabled(settings, app)
+    is_implicit = settings["tls"] == "implicit"
     options: dict[str, Any] = {
-        "tls": context_of(tls) if settings["implicit_tls"] or "STARTTLS" not in disabled else None,
-        "implicit_tls": settings["implicit_tls"],
+        "tls": context_of(tls) if is_implicit or "STARTTLS" not in disabled else None,
+        "implicit_tls": is_implicit,
         "proxies": _proxies(settings),
         "trusted": _networks(settings, "trusted"),
         "budgets": _budgets(settings),
@@ -84,6 +85,7 @@ def _prepare(
         hostname=settings["hostname"] or default_config().hostname,
         tolerance=Tolerance.LENIENT if settings["lenient"] else Tolerance.STRICT,
         starttls=options["tls"] is not None,
+        require_tls=settings["tls"] == "starttls",
         disabled=disabled,
         plaintext_auth=settings["allow_plaintext_auth"],
         auth_mechanisms=_mechanisms(settings, app, mechanisms, disabled, has_tls=options["tls"] is not None),
@@ -283,10 +285,11 @@ def _tls(settings: Settings, certificates: dict[object, Tls]) -> Tls | None:
             raise settings.error(f"{{{one}}} needs {{{other}}}: give both")
     if certificate and settings["self_signed"]:
         raise settings.error("{self_signed} and {tls_cert} exclude each other: give one of them")
+    if settings["tls"] == "none":
+        return None
     if not certificate and not settings["self_signed"]:
-        for name in ("implicit_tls", "require_tls"):
-            if settings[name]:
-                raise settings.error(f"{{{name}}} needs {{tls_cert}} and {{tls_key}}, or {{self_signed}}")
+        if settings["tls"]:
+            raise settings.error("{tls} {mode} needs {tls_cert} and {tls_key}, or {self_signed}", mode=settings["tls"])
         return None
 
     cache_key = (certificate, key, str(settings["tls_names"]), settings["hostname"] if not certificate else None)
@@ -343,8 +346,9 @@ _EXTENSIONS = frozenset(extension.keyword for extension in EXTENSIONS)
 
 def _disabled(settings: Settings, app: App[Any]) -> frozenset[str]:
     """Return the extensions that a listener does not offer."""
-    if settings["require_tls"] and not settings["implicit_tls"] and "STARTTLS" in map(str.upper, settings["without"]):
-        raise settings.error("{require_tls} and {without} STARTTLS exclude each other: leave out one of them")
+    if settings["tls"] in ("opportunistic", "starttls") and "STARTTLS" in map(str.upper, settings["without"]):
+        text = "{tls} {mode} and {without} STARTTLS exclude each other: leave out one of them"
+        raise settings.error(text, mode=settings["tls"])
     if settings["burl"] and not app.handles("BURL"):
         raise settings.error("{burl} needs an app of your own with a handler of BURL")
     wanted, unwanted = ({name.upper() for name in settings[setting]} for setting in ("extension", "without"))

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 from click.shell_completion import CompletionItem
 
-from ._settings import ARGUMENT, SETTINGS, Setting
+from ._settings import ARGUMENT, OTHER_NAMES, SETTINGS, Setting
 
 _SHORT = {"verbose": "-v", "quiet": "-q"}
 _OFF = {"lenient": "--strict"}
@@ -43,6 +43,17 @@ _Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 
 class GroupedCommand(click.Command):
     """A command whose help lists the options of each group of settings under the title of the group."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. The error for an option of the library suggests the option of the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            other = OTHER_NAMES.get(exc.option_name.lstrip("-").replace("-", "_"))
+            if other is None:
+                raise
+
+            raise click.UsageError(f"No such option {exc.option_name!r}: use {SETTINGS[other].option}", ctx) from exc
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""

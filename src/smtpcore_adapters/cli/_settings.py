@@ -69,8 +69,9 @@ class _Tls:
     """Other certificates by the server name that a client asks for: a table of lists [certificate, key]."""
     self_signed: bool = False
     """Use a new self-signed certificate, for tests."""
-    implicit_tls: bool = False
-    """Start TLS before the greeting instead of offering STARTTLS."""
+    tls: Literal["none", "opportunistic", "starttls", "implicit"] | None = None
+    """Use of TLS: STARTTLS is offered (opportunistic), mail needs STARTTLS (starttls), or TLS comes before the greeting
+    (implicit); by default opportunistic if there is a certificate, else none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,8 @@ class _Process:
 _OWN = {
     "hostname": "`hostname` has a default of its own",
     "bodies": "the server sets it",
-    "starttls": "a listener with a certificate offers STARTTLS",
+    "starttls": "the setting is `tls`",
+    "require_tls": "the setting is `tls`",
     "tolerance": "the setting is `lenient`",
     "plaintext_auth": "the setting is `allow_plaintext_auth`",
     "disabled": "the settings are `extension` and `without`",
@@ -187,6 +189,17 @@ _RENAMED = {
     "connections_per_prefix": "max_connections_per_prefix",
 }
 """The names of the settings whose field in the library has another name."""
+
+OTHER_NAMES = _RENAMED | {
+    "tolerance": "lenient",
+    "plaintext_auth": "allow_plaintext_auth",
+    "disabled": "without",
+    "enabled": "extension",
+    "starttls": "tls",
+    "require_tls": "tls",
+    "implicit_tls": "tls",
+}
+"""The names of settings by the names of the options of the library, which readers of its documentation may try."""
 
 _LIBRARY = {Config: default_config(), Budgets: Budgets(), Timeouts: Timeouts(), Limits: Limits()}
 

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from ._files import check_regular
-from ._settings import SETTINGS, Setting
+from ._settings import OTHER_NAMES, SETTINGS, Setting
 
 DEFAULT_FILE = Path("smtpcore.toml")
 """The file that is read if it exists and no other file is given."""
@@ -219,7 +219,9 @@ def _table(lines: "_Lines", content: Mapping[str, object], path: tuple[str | int
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
-    return get_close_matches(key.lower().replace("-", "_"), known, n=1, cutoff=0)[0]
+    name = key.lower().replace("-", "_")
+    other = OTHER_NAMES.get(name)
+    return other if other and other in known else get_close_matches(name, known, n=1, cutoff=0)[0]
 
 
 _match_header = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]").match

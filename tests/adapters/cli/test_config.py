@@ -27,7 +27,7 @@ port = 25
 
 [[listener]]
 port = 465
-implicit_tls = true
+tls = "implicit"
 """
 
 
@@ -37,7 +37,7 @@ def test_settings_are_shown_as_a_file_with_their_origin(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     shown = tomllib.loads(done.stdout)
     assert shown.pop("auth") == "***"
-    assert shown["listener"] == [{"port": 25}, {"port": 465, "implicit_tls": True}]
+    assert shown["listener"] == [{"port": 25}, {"port": 465, "tls": "implicit"}]
     assert (shown["timeout"], shown["deliver"]) == (5.0, [{"url": "smtp://127.0.0.1", "xclient": True}])
     assert "port" not in shown
     places = {line.split(" ")[0]: line.rpartition(" # ")[2] for line in done.stdout.splitlines()}

@@ -89,8 +89,8 @@ def test_each_table_is_a_listener_with_settings_of_its_own() -> None:
         ("max_size = 100", "line 1: max_size: max_size is 100, but must be at least 65536"),
         ("burl = 'imap'", "line 1: burl needs an app of your own with a handler of BURL"),
         (
-            "self_signed = true\nrequire_tls = true\nwithout = ['starttls']",
-            "line 2: require_tls and without STARTTLS exclude each other",
+            "self_signed = true\ntls = 'starttls'\nwithout = ['starttls']",
+            "line 2: tls starttls and without STARTTLS exclude each other",
         ),
         ("[[listener]]\nfd = 987", "line 2: fd: Bad file descriptor"),
         (
@@ -238,13 +238,13 @@ def test_socket_of_systemd_that_is_no_stream_socket_is_an_error(monkeypatch: pyt
 @pytest.mark.usefixtures("certificates")
 def test_certificates_are_read_once_for_all_listeners() -> None:
     text = "tls_cert = 'a.pem'\ntls_key = 'a.key'\n[tls_names]\n'b.example' = ['b.pem', 'b.key']\n"
-    text += "[[listener]]\nport = 25\n[[listener]]\nport = 465\nimplicit_tls = true\n"
-    text += "[[listener]]\nport = 24\nwithout = ['STARTTLS']\n"
-    first, second, third = prepare(text)
+    text += "[[listener]]\nport = 25\n[[listener]]\nport = 465\ntls = 'implicit'\n"
+    text += "[[listener]]\nport = 24\nwithout = ['STARTTLS']\n[[listener]]\nport = 23\ntls = 'none'\n"
+    first, second, third, fourth = prepare(text)
     assert isinstance(first.tls, ServerTls)
     assert first.tls is second.tls
     assert first.listener.tls is second.listener.tls is context_of(first.tls)
-    assert (second.listener.implicit_tls, third.listener.tls) == (True, None)
+    assert (second.listener.implicit_tls, third.listener.tls, fourth.listener.tls) == (True, None, None)
     assert first.listener.config
     assert first.listener.config.starttls
 
@@ -276,7 +276,7 @@ def test_self_signed_certificate_is_made_for_the_names_of_the_listener() -> None
             "tls_cert='a.pem'\ntls_key='a.key'\n[tls_names]\n'b.example.' = ['b.pem', 'b.key']",
             "line 3: tls_names: names: no client asks for 'b.example.'",
         ),
-        ("require_tls = true", "line 1: require_tls needs tls_cert and tls_key, or self_signed"),
+        ("tls = 'starttls'", "line 1: tls starttls needs tls_cert and tls_key, or self_signed"),
     ],
 )
 def test_wrong_certificate_is_an_error(text: str, error: str) -> None:

@@ -355,7 +355,7 @@ def test_sighup_reloads_the_certificate(tmp_path: Path, workers: str) -> None:
         certificate.write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
 
     renew()
-    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--implicit-tls", "--workers", workers)
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--tls", "implicit", "--workers", workers)
     with running(tmp_path, *options) as server:
         old = served_certificate(server.port)
         renew()
@@ -393,7 +393,7 @@ def test_worker_that_is_replaced_after_sighup_has_the_new_certificate(tmp_path: 
         certificate.write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
 
     renew()
-    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--implicit-tls", "--workers", "2")
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--tls", "implicit", "--workers", "2")
     with running(tmp_path, *options, "--log-level", "info") as server:
         old, workers = served_certificate(server.port), children_of(server)
         renew()

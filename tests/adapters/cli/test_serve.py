@@ -154,14 +154,14 @@ def test_bare_newlines_option_rejects_normalizes_or_accepts(tmp_path: Path, choi
 @pytest.mark.parametrize("backend", ["asyncio", "trio", "threads"])
 def test_implicit_tls_option_starts_tls_before_the_greeting(tmp_path: Path, backend: str) -> None:
     with (
-        running(tmp_path, "--self-signed", "--implicit-tls", "--backend", backend) as server,
+        running(tmp_path, "--self-signed", "--tls", "implicit", "--backend", backend) as server,
         smtplib.SMTP_SSL("127.0.0.1", server.port, timeout=TIMEOUT, context=client_context()) as smtp,
     ):
         assert smtp.noop()[0] == 250
 
 
 def test_mail_before_required_tls_is_refused(tmp_path: Path) -> None:
-    with running(tmp_path, "--self-signed", "--require-tls") as server, connect(server) as smtp:
+    with running(tmp_path, "--self-signed", "--tls", "starttls") as server, connect(server) as smtp:
         smtp.ehlo()
         assert smtp.mail("a@client.example")[0] == 530
         smtp.starttls(context=client_context())
@@ -265,8 +265,10 @@ def assert_error_in_one_line(done: subprocess.CompletedProcess[str], *words: str
         (["--proxy-protocol"], ["--proxy-protocol", "other machines", "--accept", "--users"]),
         (["--proxy-protocol", "--deliver", "smtp://127.0.0.1:9", "--workers", "2"], ["--proxy-protocol", "--accept"]),
         (["--trusted", "127.0.0.1"], ["--trusted", "other machines", "--accept", "--users"]),
-        (["--implicit-tls"], ["--implicit-tls", "--self-signed"]),
-        (["--require-tls"], ["--require-tls", "--self-signed"]),
+        (["--tls", "implicit"], ["--tls implicit needs --tls-cert", "--self-signed"]),
+        (["--tls", "starttls"], ["--tls starttls needs --tls-cert", "--self-signed"]),
+        (["--implicit-tls"], ["No such option '--implicit-tls': use --tls"]),
+        (["--max-message-size", "1"], ["No such option '--max-message-size': use --max-size"]),
         (["--maildir", "garbage.pem"], ["garbage.pem"]),
         (["--maildir", "Maildir", "--deliver", "smtp://127.0.0.1"], ["maildir:Maildir", "smtp://127.0.0.1", "one of"]),
         (["--host", "192.0.2.1", "--accept", "example.org", "--port", "0"], ["192.0.2.1"]),

@@ -19,7 +19,7 @@ url = "print:"
 port = 25
 [[listener]]
   port = 465
-implicit_tls = true
+tls = "implicit"
 
 [listener.tls_names]
 "a.example" = ["a.pem", "a.key"]
@@ -45,7 +45,7 @@ def test_file_sets_the_server_and_each_listener(file: Path) -> None:
         [{"url": "print:"}],
     )
     assert [each["port"] for each in server.listeners] == [25, 465]
-    assert [each["implicit_tls"] for each in server.listeners] == [False, True]
+    assert [each["tls"] for each in server.listeners] == [None, "implicit"]
     assert server.listeners[1]["tls_names"] == {"a.example": ["a.pem", "a.key"]}
     assert server.listeners[0]["hostname"] == "mx.example.org"
 
@@ -63,7 +63,7 @@ def test_variables_take_precedence_over_the_file_and_options_over_both(file: Pat
 
 
 def test_option_takes_precedence_over_the_table_of_a_listener(file: Path) -> None:
-    assert [each["implicit_tls"] for each in read(file, implicit_tls=False).listeners] == [False, False]
+    assert [each["tls"] for each in read(file, tls="none").listeners] == ["none", "none"]
 
 
 def test_origin_of_a_value_is_shown(file: Path) -> None:
@@ -95,6 +95,8 @@ def test_without_a_table_the_server_is_the_only_listener(tmp_path: Path, monkeyp
     [
         ("x = ", "Invalid value (at end of document)"),
         ("\nprot = 25", "line 2: 'prot' is not a setting; the nearest is 'port'"),
+        ("implicit_tls = true", "line 1: 'implicit_tls' is not a setting; the nearest is 'tls'"),
+        ("max_message_size = 5", "line 1: 'max_message_size' is not a setting; the nearest is 'max_size'"),
         ("Max-Size = 5", "line 1: 'Max-Size' is not a setting; the nearest is 'max_size'"),
         ("port = 'x'", "line 1: port: 'x' is not a whole number from 0 to 65535"),
         ("[[listener]]\nport = 1\n\n[[listener]]\n# x\nport = -1", "line 6: port: -1 is not a whole number"),
@@ -173,9 +175,9 @@ def test_other_variables_of_the_project_are_ignored(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("variables", "options", "error"),
     [
-        ({}, {}, "--require-tls needs --tls-cert {x}"),
-        ({"SMTPCORE_REQUIRE_TLS": "true"}, {}, "SMTPCORE_REQUIRE_TLS needs SMTPCORE_TLS_CERT {x}"),
-        ({}, {"require_tls": True}, "--require-tls needs --tls-cert {x}"),
+        ({}, {}, "--tls needs --tls-cert {x}"),
+        ({"SMTPCORE_TLS": "starttls"}, {}, "SMTPCORE_TLS needs SMTPCORE_TLS_CERT {x}"),
+        ({}, {"tls": "starttls"}, "--tls needs --tls-cert {x}"),
     ],
 )
 def test_error_writes_its_settings_like_the_first_setting(
@@ -187,10 +189,10 @@ def test_error_writes_its_settings_like_the_first_setting(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     server = read(None, variables, **options)
-    assert server.error("{require_tls} needs {tls_cert} {more}", more="{x}").message == error
+    assert server.error("{tls} needs {tls_cert} {more}", more="{x}").message == error
 
 
 def test_error_of_a_listener_names_its_line(file: Path) -> None:
     first, second = read(file).listeners
     assert first.error("{unix}: wrong").message == f"{file}, line 8: unix: wrong"
-    assert second.error("{implicit_tls} needs {tls_cert}").message == f"{file}, line 12: implicit_tls needs tls_cert"
+    assert second.error("{tls} needs {tls_cert}").message == f"{file}, line 12: tls needs tls_cert"

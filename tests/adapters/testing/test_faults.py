@@ -811,7 +811,7 @@ def test_serve_shows_the_seed(tmp_path: FilePath) -> None:
     assert re.search(r"WARNING the faults have the seed \d+: the same seed repeats the run", done.stderr)
 
 
-@pytest.mark.parametrize("options", [("--self-signed",), ("--self-signed", "--implicit-tls"), ("files",)])
+@pytest.mark.parametrize("options", [("--self-signed",), ("--self-signed", "--tls", "implicit"), ("files",)])
 def test_serve_shows_a_faulty_certificate(tmp_path: FilePath, options: tuple[str, ...]) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
@@ -820,7 +820,7 @@ def test_serve_shows_a_faulty_certificate(tmp_path: FilePath, options: tuple[str
         options = ("--tls-cert", str(tmp_path / "both.pem"), "--tls-key", str(tmp_path / "both.pem"))
 
     def certificate_of(port: int) -> x509.Certificate:
-        if "--implicit-tls" in options:
+        if "implicit" in options:
             smtp: smtplib.SMTP = smtplib.SMTP_SSL("localhost", port, timeout=10, context=_trusting())
         else:
             smtp = smtplib.SMTP("localhost", port, timeout=10)
@@ -903,7 +903,7 @@ def test_fault_that_cannot_happen_in_the_test_server_is_an_error(line: str, opti
     ("arguments", "why"),
     [
         (["--fault", "STARTTLS -> 454"], "the server has no TLS context"),
-        (["--fault", "STARTTLS -> 454", "--self-signed", "--implicit-tls"], "TLS starts before the greeting"),
+        (["--fault", "STARTTLS -> 454", "--self-signed", "--tls", "implicit"], "TLS starts before the greeting"),
         (["--fault", "XCLIENT -> 550"], "the server has no trusted peers"),
     ],
 )
