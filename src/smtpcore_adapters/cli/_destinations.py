@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from ..client._options import ConnectOptions, TlsMode
+from ..client._options import ConnectOptions, TlsMode, default_tls
 from ..forward import Forward
 from ..maildir import Maildir
 from ..streams._stream import is_loopback
@@ -294,10 +294,13 @@ def _tls_mode(target: Target) -> TlsMode:
         return TlsMode.IMPLICIT
     if "tls" in target.parameters:
         return TlsMode(target.parameters["tls"])
+    default = default_tls(target.port, target.path)
+    if default is not TlsMode.OPPORTUNISTIC:
+        return default
     if "user" in target.parameters:
         return TlsMode.REQUIRED
 
-    return TlsMode.NONE if target.path or is_loopback(target.host) else TlsMode.OPPORTUNISTIC
+    return TlsMode.NONE if is_loopback(target.host) else default
 
 
 _ORIGIN = {"xclient": bool, "xforward": bool, "proxy_protocol": bool, "announce": bool}

@@ -2,16 +2,18 @@
 
 import click
 
-from ..client._options import TlsMode, check_connect_options
+from ..client._options import IMPLICIT_PORT, TlsMode, check_connect_options
 
-_PORTS = {TlsMode.IMPLICIT: 465}  # RFC 8314 section 3.3
 _PORT = 25
 _LMTP_PORT = 24
 
 
-def default_port(tls: TlsMode, *, lmtp: bool) -> int:
+def default_port(tls: TlsMode | None, *, lmtp: bool) -> int:
     """Return the port of a server whose address has no port."""
-    return _LMTP_PORT if lmtp else _PORTS.get(tls, _PORT)
+    if lmtp:
+        return _LMTP_PORT
+
+    return IMPLICIT_PORT if tls is TlsMode.IMPLICIT else _PORT
 
 
 def parse_server(option: str, text: str, default_port: int | None = None) -> tuple[str, int, str | None]:

@@ -20,7 +20,7 @@ from smtpcore import ClientBudgets, DataChunk, Notify, ProtocolError
 
 from .._printable import printable
 from ..client._envelope import SendOptions
-from ..client._options import CONNECT_TIMEOUT, ConnectOptions, TlsMode
+from ..client._options import CONNECT_TIMEOUT, ConnectOptions, TlsMode, default_tls
 from ..client._results import SendResult
 from ..client._sources import Body
 from ..socket import connect
@@ -62,7 +62,7 @@ _LONG = 1_000_000
     "--tls",
     type=click.Choice([mode.value for mode in TlsMode]),
     help="Use of TLS. The server's certificate is verified, except with --insecure.  "
-    "[default: opportunistic; none for a Unix socket]",
+    "[default: opportunistic; implicit at port 465, none for a Unix socket]",
 )
 @click.option(
     "--tls-ca",
@@ -100,9 +100,9 @@ def send(**options: Any) -> int:
     may succeed, 69 for none if it will fail again, 2 for arguments that cannot be used.
     """
     _check_options(options)
-    given = TlsMode(options["tls"] or TlsMode.OPPORTUNISTIC.value)
+    given = TlsMode(options["tls"]) if options["tls"] else None
     host, port, path = parse_server("--server", options["server"], default_port(given, lmtp=options["lmtp"]))
-    tls = TlsMode.NONE if path and not options["tls"] else given
+    tls = given or default_tls(port, path)
     arguments: ConnectOptions = {
         "path": path,
         "tls": tls,

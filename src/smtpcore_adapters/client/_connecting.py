@@ -11,7 +11,7 @@ from ._client import Client
 from ._domains import ehlo_name, host_in_ascii
 from ._driver import ClientDriver, explained
 from ._naming import naming
-from ._options import CONNECT_TIMEOUT, ConnectOptions, Opener, TlsMode, check_connect_options
+from ._options import CONNECT_TIMEOUT, ConnectOptions, Opener, TlsMode, check_connect_options, default_tls
 from ._setup import Setup
 
 
@@ -43,7 +43,8 @@ async def open_client(open_stream: Opener, host: str, port: int, **options: Unpa
     try:
         config, extensions = _config(stream, options), options.get("extensions", EXTENSIONS)
         budgets, watched = options.get("budgets") or ClientBudgets(), options.get("observer")
-        has_tls = options.get("tls") is TlsMode.IMPLICIT or stream.tls is not None
+        mode = options.get("tls", default_tls(port, options.get("path")))
+        has_tls = mode is TlsMode.IMPLICIT or stream.tls is not None
         driver = ClientDriver(
             stream, config, budgets, extensions=extensions, implicit_tls=has_tls, server=server, observer=watched
         )

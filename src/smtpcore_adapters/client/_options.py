@@ -6,7 +6,7 @@ from dataclasses import fields
 from enum import Enum
 from ipaddress import ip_address
 from socket import socket
-from typing import Protocol, TypedDict
+from typing import Final, Protocol, TypedDict
 
 from smtpcore import ClientBudgets, Extension, check_values
 from smtpcore.proxy import ProxyHeader
@@ -48,7 +48,8 @@ class ConnectOptions(TypedDict, total=False):
     """
 
     tls: TlsMode
-    """The use of TLS; by default `TlsMode.OPPORTUNISTIC`, and `TlsMode.NONE` for a Unix socket."""
+    """The use of TLS; by default `TlsMode.OPPORTUNISTIC`, `TlsMode.IMPLICIT` at port 465, and `TlsMode.NONE` for a Unix
+    socket."""
     context: ssl.SSLContext | None
     """The TLS context. The default context requires a certificate that is valid for `host`."""
     auth: LoginSource | None
@@ -93,6 +94,17 @@ class ConnectOptions(TypedDict, total=False):
     `smtpcore_adapters.transcript.transcript_lines` makes lines of them, with secrets masked. By default none."""
 
 
+def default_tls(port: int, path: str | None) -> TlsMode:
+    """Return the use of TLS with a server at `port`, or at the Unix socket `path`, if nothing else is asked for."""
+    if path:
+        return TlsMode.NONE
+
+    # RFC 8314 section 3.3: port 465 is for implicit TLS. Its servers wait for a handshake, and send no greeting before.
+    return TlsMode.IMPLICIT if port == IMPLICIT_PORT else TlsMode.OPPORTUNISTIC
+
+
+IMPLICIT_PORT: Final = 465
+"""The port for implicit TLS."""
 CONNECT_TIMEOUT = 30.0
 """The default of the option `connect_timeout`, in seconds."""
 

@@ -149,6 +149,9 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]
         ("smtp://mx.example.org", TlsMode.OPPORTUNISTIC),
         ("smtp://mx.example.org?tls=starttls", TlsMode.REQUIRED),
         ("smtps://mx.example.org", TlsMode.IMPLICIT),
+        ("smtp://mx.example.org:465", TlsMode.IMPLICIT),
+        ("smtp://127.0.0.1:465", TlsMode.IMPLICIT),
+        ("smtp://mx.example.org:465?tls=starttls", TlsMode.REQUIRED),
     ],
 )
 def test_use_of_tls_follows_from_the_url(url: str, mode: TlsMode, forwards: list[tuple[Any, dict[str, Any]]]) -> None:

@@ -11,7 +11,7 @@ from smtpcore.proxy import Endpoint, ProxyCommand, ProxyHeader
 from smtpcore_adapters import Address, Client, Disconnected, Refused, TlsMode
 from smtpcore_adapters.client._connecting import connected, open_client
 from tests.adapters.fakes import SILENCE, Step, step
-from tests.adapters.playbook import BYE, new_client, next_server
+from tests.adapters.playbook import BYE, ScriptedServer, new_client, next_server
 from tests.playbook import GREETING, OK, offer
 
 
@@ -200,6 +200,28 @@ def test_implicit_tls_starts_before_the_greeting() -> None:
 
     book.wire(b"EHLO c.example\r\n")
     assert book.client.is_verified
+
+
+def test_tls_is_implicit_at_port_465() -> None:
+    server = ScriptedServer().send(GREETING, offer())
+    client = step(open_client(server.open, "s.example", 465, hostname="c.example"))
+
+    assert client.tls
+    server.wire(b"EHLO c.example\r\n")
+
+
+def test_tls_at_port_465_is_what_the_option_says() -> None:
+    server = ScriptedServer().send(GREETING, offer())
+    client = step(open_client(server.open, "s.example", 465, hostname="c.example", tls=TlsMode.NONE))
+
+    assert not client.tls
+
+
+def test_unix_socket_has_no_tls_by_default() -> None:
+    server = ScriptedServer().send(GREETING, offer("STARTTLS"))
+    client = step(open_client(server.open, "s.example", 465, hostname="c.example", path="/run/smtp"))
+
+    assert not client.tls
 
 
 def test_client_is_not_verified_with_a_context_that_does_not_verify() -> None:
