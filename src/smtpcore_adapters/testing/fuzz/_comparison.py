@@ -34,10 +34,13 @@ def compare_servers(one: Fuzzer, other: Fuzzer, settings: Settings) -> Compariso
             if difference is None or difference.signature in found or difference.signature in unstable:
                 continue
             confirmed = _play(one, other, experiment, is_patient=True)
-            if confirmed and confirmed.signature == difference.signature:
-                found[difference.signature] = _reduce(one, other, confirmed)
-            else:
+            if confirmed and confirmed.signature != difference.signature:
+                # A server may have been too slow in the first session, so two patient sessions are compared.
+                difference, confirmed = confirmed, _play(one, other, experiment, is_patient=True)
+            if confirmed is None or confirmed.signature != difference.signature:
                 unstable.add(difference.signature)
+            else:
+                found[confirmed.signature] = _reduce(one, other, confirmed)
     except OSError as exc:
         end = f"a server accepts no more connections: {exc.strerror or exc}"
         if not found:

@@ -1,5 +1,8 @@
 """Two servers play the same sessions, and the most important difference is reported first, in a short session."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from smtpcore_adapters.testing.fuzz import (
@@ -50,6 +53,22 @@ def test_difference_that_a_second_run_does_not_show_is_dropped() -> None:
             super().do_RSET(rest) if type(self).seen != 1 else self.reply("451 Later")
 
     assert compare(fuzzer_for(SmallServer), fuzzer_for(Once), Settings(examples=60)).differences == []
+
+
+@pytest.mark.parametrize(("texts", "count"), [(["slow", "real", "real"], 1), (["slow", "real", "other"], 0)])
+def test_difference_that_two_patient_sessions_show_is_found(
+    texts: list[str], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play = comparison._play
+    left = iter(texts)
+
+    def play_slowly(one: Fuzzer, other: Fuzzer, experiment: Experiment, *, is_patient: bool = False) -> Any:
+        found = play(one, other, experiment, is_patient=is_patient)
+        return found and replace(found, text=next(left, "slow"))
+
+    monkeypatch.setattr(comparison, "_play", play_slowly)
+    result = compare(fuzzer_for(SmallServer), fuzzer_for(LfDotLf), Settings(examples=8))
+    assert [difference.text for difference in result.differences] == ["real"] * count
 
 
 def test_number_of_differences_and_the_time_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
