@@ -383,6 +383,16 @@ def wait_for_lines(server: Running, word: str, count: int) -> None:
         count -= word in line
 
 
+def wait_for_listener(port: int) -> None:
+    end = time.monotonic() + TIMEOUT
+    while True:
+        with socket.socket() as client:
+            if not client.connect_ex(("127.0.0.1", port)):
+                return
+        assert time.monotonic() < end, "no worker listens"
+        time.sleep(0.01)
+
+
 @needs_proc
 def test_worker_that_is_replaced_after_sighup_has_the_new_certificate(tmp_path: Path) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -402,6 +412,7 @@ def test_worker_that_is_replaced_after_sighup_has_the_new_certificate(tmp_path: 
         for each in workers:
             os.kill(each, signal.SIGKILL)
         wait_for_lines(server, "reloaded", len(workers))
+        wait_for_listener(server.port)  # a new worker reads the files before it listens
         assert old not in {served_certificate(server.port) for _ in range(10)}
     assert server.status == 0
 
