@@ -27,10 +27,10 @@ class Reason(StrEnum):
     EARLY_TALKER = "early talker"
     """The client has sent something before the greeting."""
     DROPPED = "dropped"
-    """A `connect` handler has returned `DROP`, a handler has reset the connection, or a limit was reached with implicit
-    TLS."""
+    """A `connect` handler has returned `DROP`, a handler has raised `AbortConnection` with `reset`, or a limit was
+    reached with implicit TLS."""
     ABORTED = "aborted"
-    """A handler has raised `AbortConnection`, or the program has called `Session.drop`."""
+    """A handler has raised `AbortConnection` without `reset`, or the program has called `Session.drop`."""
     CANCELLED = "cancelled"
     """The session's task was cancelled. `disconnect` handlers are called, but may not be able to await anything."""
     FAILED = "failed"
