@@ -1,6 +1,6 @@
 """The wake-up of a thread that waits with a selector."""
 
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,10 +21,14 @@ def test_wakeup_may_be_set_and_cleared_repeatedly() -> None:
 
 def test_wait_has_a_limit_and_may_take_several_calls_of_a_selector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smtpcore_adapters.streams._wakeup.LONGEST_WAIT", 0.001)
-    begin = time.monotonic()
+    times = [0.0, 0.0, 0.001, 0.001, 0.005]  # the begin, then before and after each of two calls
+    clock = SimpleNamespace(monotonic=lambda: times.pop(0))
     with Wakeup() as wakeup:
-        wakeup.wait(0.005)
-    assert time.monotonic() - begin >= 0.005
+        with monkeypatch.context() as patch:
+            patch.setattr("smtpcore_adapters.streams._wakeup.time", clock)
+            wakeup.wait(0.005)
+        assert not wakeup.is_set
+    assert times == []
 
 
 def test_wakeup_may_be_set_after_close() -> None:
