@@ -43,7 +43,7 @@ async def open_client(open_stream: Opener, host: str, port: int, **options: Unpa
     try:
         config, extensions = _config(stream, options), options.get("extensions", EXTENSIONS)
         budgets, watched = options.get("budgets") or ClientBudgets(), options.get("observer")
-        mode = options.get("tls", default_tls(port, options.get("path")))
+        mode = options.setdefault("tls", default_tls(port, options.get("path")))
         has_tls = mode is TlsMode.IMPLICIT or stream.tls is not None
         driver = ClientDriver(
             stream, config, budgets, extensions=extensions, implicit_tls=has_tls, server=server, observer=watched

@@ -12,7 +12,7 @@ from smtpcore.sasl import Channel
 from ._driver import ClientDriver, say_hello
 from ._login import LoginSource, log_in
 from ._naming import name
-from ._options import ConnectOptions, TlsMode, default_tls
+from ._options import ConnectOptions, TlsMode
 from ._results import Refused
 
 PLAINTEXT = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
@@ -43,7 +43,7 @@ class Setup:
 
     async def _begin(self) -> Reply:
         driver, options = self.driver, self._options
-        mode = options.get("tls", default_tls(self._port, options.get("path")))
+        mode = options["tls"]
         proxy = options.get("proxy")
         if proxy:
             await driver.stream.send(proxy.encode(), driver.connection.budgets.send)

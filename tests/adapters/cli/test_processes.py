@@ -335,6 +335,12 @@ def test_server_becomes_its_account_when_it_listens_and_before_it_runs(
     assert steps == ["open", "account", "run"]
 
 
+def renew(certificate: Path, key: Path) -> None:
+    made = trustme.CA().issue_cert("s.example")
+    made.private_key_pem.write_to_path(str(key))
+    certificate.write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
+
+
 def served_certificate(port: int) -> bytes:
     with (
         socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client,
@@ -348,17 +354,11 @@ def served_certificate(port: int) -> bytes:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sighup_reloads_the_certificate(tmp_path: Path, workers: str) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-
-    def renew() -> None:
-        made = trustme.CA().issue_cert("s.example")
-        made.private_key_pem.write_to_path(str(key))
-        certificate.write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
-
-    renew()
+    renew(certificate, key)
     options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--tls", "implicit", "--workers", workers)
     with running(tmp_path, *options) as server:
         old = served_certificate(server.port)
-        renew()
+        renew(certificate, key)
         server.process.send_signal(signal.SIGHUP)
         end = time.monotonic() + TIMEOUT
         while served_certificate(server.port) == old and time.monotonic() < end:
@@ -396,17 +396,11 @@ def wait_for_listener(port: int) -> None:
 @needs_proc
 def test_worker_that_is_replaced_after_sighup_has_the_new_certificate(tmp_path: Path) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-
-    def renew() -> None:
-        made = trustme.CA().issue_cert("s.example")
-        made.private_key_pem.write_to_path(str(key))
-        certificate.write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
-
-    renew()
+    renew(certificate, key)
     options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--tls", "implicit", "--workers", "2")
     with running(tmp_path, *options, "--log-level", "info") as server:
         old, workers = served_certificate(server.port), children_of(server)
-        renew()
+        renew(certificate, key)
         server.process.send_signal(signal.SIGHUP)
         wait_for_lines(server, "reloaded", len(workers))
         for each in workers:
